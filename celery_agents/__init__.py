@@ -1,0 +1,116 @@
+"""Run Encord workflow agents at scale on Celery.
+
+Names are imported when first used: Celery loads this package, for its command line, at every invocation of ``celery``,
+and must not pay for an SDK that it does not need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from celery_agents._version import __version__
+
+if TYPE_CHECKING:
+    from celery_agents.dependencies import Depends
+    from celery_agents.errors import (
+        AgentsError,
+        AgentTaskError,
+        AnswerError,
+        DeclarationError,
+        DownloadError,
+        ResultNotReadyError,
+        SetupError,
+        SpecError,
+    )
+    from celery_agents.messages import (
+        Outcome,
+        Progress,
+        TaskCompletionResult,
+        TaskError,
+        TaskOutcome,
+        TaskSpec,
+    )
+    from celery_agents.models import (
+        LabelRowInitialiseLabelsArgs,
+        LabelRowMetadataIncludeArgs,
+        TaskAgentReturnStruct,
+    )
+    from celery_agents.producer import TaskFilters
+    from celery_agents.results import AgentGroupResult, AgentResult
+    from celery_agents.runner import QueueRunner
+    from celery_agents.status import Status
+    from celery_agents.task import StageTask
+
+_HOMES = {
+    "celery_agents.dependencies": ("Depends",),
+    "celery_agents.errors": (
+        "AgentTaskError",
+        "AgentsError",
+        "AnswerError",
+        "DeclarationError",
+        "DownloadError",
+        "ResultNotReadyError",
+        "SetupError",
+        "SpecError",
+    ),
+    "celery_agents.messages": (
+        "Outcome",
+        "Progress",
+        "TaskCompletionResult",
+        "TaskError",
+        "TaskOutcome",
+        "TaskSpec",
+    ),
+    "celery_agents.models": (
+        "LabelRowInitialiseLabelsArgs",
+        "LabelRowMetadataIncludeArgs",
+        "TaskAgentReturnStruct",
+    ),
+    "celery_agents.producer": ("TaskFilters",),
+    "celery_agents.results": ("AgentGroupResult", "AgentResult"),
+    "celery_agents.runner": ("QueueRunner",),
+    "celery_agents.status": ("Status",),
+    "celery_agents.task": ("StageTask",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AgentGroupResult",
+    "AgentResult",
+    "AgentTaskError",
+    "AgentsError",
+    "AnswerError",
+    "DeclarationError",
+    "Depends",
+    "DownloadError",
+    "LabelRowInitialiseLabelsArgs",
+    "LabelRowMetadataIncludeArgs",
+    "Outcome",
+    "Progress",
+    "QueueRunner",
+    "ResultNotReadyError",
+    "SetupError",
+    "SpecError",
+    "StageTask",
+    "Status",
+    "TaskAgentReturnStruct",
+    "TaskCompletionResult",
+    "TaskError",
+    "TaskFilters",
+    "TaskOutcome",
+    "TaskSpec",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value  # so that this function is asked once per name
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,159 @@
+"""What ``agents check`` looks at. Each probe yields what it finds, and stops where the rest needs what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from celery import Celery
+from celery.backends.base import DisabledBackend
+
+from celery_agents.cli import clocks
+from celery_agents.cli.declarations import function_path, queue_of
+from celery_agents.cli.findings import Finding, failed, note, ok, warning
+from celery_agents.cli.sentences import backend_is_down, broker_is_down, reason
+from celery_agents.cli.workers import CONNECT_TIMEOUT, Listeners, can_be_asked, listeners
+from celery_agents.errors import SetupError
+from celery_agents.task import StageTask
+
+if TYPE_CHECKING:
+    from celery_agents.gateway.project import Gateway
+    from celery_agents.runner import QueueRunner
+
+
+def encord(runner: QueueRunner, tasks: Sequence[StageTask]) -> Iterator[Finding]:
+    """Look at key, project, clock, stages and pathways of one runner."""
+    gateway = runner.gateway
+    try:
+        domain = gateway.client.user_config.domain
+    except SetupError as error:
+        yield failed("key", str(error))
+        return
+    yield from filter(None, [clocks.compare("Encord", lambda: clocks.encords(domain))])
+    project = list(_project(gateway, domain))
+    yield from project
+    if project[-1].verdict == "ok":
+        yield from _stages(gateway, tasks)
+
+
+def _project(gateway: Gateway, domain: str) -> Iterator[Finding]:
+    from encord.exceptions import EncordException
+
+    from celery_agents.gateway.classify import CREDENTIAL_ERRORS
+
+    try:
+        project = gateway.project
+    except SetupError as error:
+        if isinstance(error.__cause__, CREDENTIAL_ERRORS):
+            yield failed("key", str(error), "add its public half at Encord under Settings > Public keys, and see clock")
+            return
+        yield ok("key", f"accepted by {domain}")
+        yield failed("project", str(error))
+    except EncordException as error:
+        yield failed("key", f"{domain} cannot be asked: {reason(error)}", "check the network, and ENCORD_DOMAIN")
+    else:
+        yield ok("key", f"accepted by {domain}")
+        yield ok("project", f"{project.title} ({gateway.project_hash})")
+
+
+def _stages(gateway: Gateway, tasks: Sequence[StageTask]) -> Iterator[Finding]:
+    titles = {stage.uuid: stage.title for stage in gateway.project.workflow.stages}
+    served = set()
+    for task in tasks:
+        try:
+            stage = gateway.agent_stage(task.stage_agent.stage)
+        except SetupError as error:
+            yield failed("stage", f"{error} ({function_path(task)})", "correct the name in @runner.stage")
+            continue
+        served.add(stage.uuid)
+        yield ok("stage", f"{stage.title}: {function_path(task)}")
+        yield _pathways(stage, titles)
+    for stage in gateway.agent_stages():
+        if stage.uuid not in served:
+            yield note("stage", f"{stage.title}: no agent here serves it")
+
+
+def _pathways(stage: Any, titles: Mapping[Any, str]) -> Finding:
+    if not stage.pathways:
+        return warning("pathways", f"{stage.title} has none: its agent tasks can only be held", "add one in the workflow")
+    return ok("pathways", ", ".join(f"{each.name} → {titles.get(each.destination_uuid, '?')}" for each in stage.pathways))
+
+
+def broker(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> Iterator[Finding]:
+    """Look at the broker and, over it, at the workers."""
+    with app.connection_for_write() as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_TIMEOUT)
+        except Exception as error:
+            yield failed("broker", broker_is_down(app, error))
+            return
+        yield ok("broker", f"{connection.as_uri()} accepts connections")
+        yield from filter(None, [clocks.compare("the broker", lambda: clocks.brokers(connection))])
+    if not can_be_asked(app):
+        yield note("workers", "this broker cannot broadcast, so workers cannot be asked")
+        return
+    yield from _workers(app, tasks, worker_command)
+
+
+def _workers(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> Iterator[Finding]:
+    found = listeners(app, with_tasks=True)
+    queues: dict[str, list[StageTask]] = {}
+    for task in tasks:
+        queues.setdefault(queue_of(task), []).append(task)
+    for queue, served in queues.items():
+        names = found.of_queue(queue)
+        if names:
+            yield ok("workers", f"queue {queue!r}: {', '.join(names)}")
+            yield from _ignorant(found, queue, served)
+        else:
+            stages = ", ".join(str(task.stage_agent.stage) for task in served)
+            yield warning(
+                "workers",
+                f"queue {queue!r} ({stages}): no worker answers, so messages wait",
+                f"start one: {worker_command} -Q {queue}  (a --pool=solo worker cannot answer while it is busy)",
+            )
+
+
+def _ignorant(found: Listeners, queue: str, tasks: Sequence[StageTask]) -> Iterator[Finding]:
+    for task in tasks:
+        for worker in found.without_task(queue, task.name):
+            yield failed(
+                "workers",
+                f"{worker} consumes queue {queue!r} but does not know {task.name}: it drops its messages",
+                "restart it with this app's code, or give it another queue",
+            )
+
+
+def backend(app: Celery) -> Iterator[Finding]:
+    """Write, read and forget a result."""
+    chosen = app.backend
+    if isinstance(chosen, DisabledBackend):
+        yield warning(
+            "backend",
+            "no result backend is set: status, progress and outcomes cannot be asked for",
+            "set result_backend, for instance to the URL of your Redis",
+        )
+        return
+    where = chosen.as_uri()
+    if app.conf.result_backend.startswith("rpc"):
+        yield note("backend", f"{where}: results reach only the process that sent the message, so `agents status` cannot")
+        return
+    try:
+        _write_and_read(chosen)
+    except Exception as error:
+        yield failed("backend", backend_is_down(app, error))
+    else:
+        yield ok("backend", f"{where} stores and returns results")
+
+
+def _write_and_read(chosen: Any) -> None:
+    ping = getattr(getattr(chosen, "client", None), "ping", None)
+    if ping is not None:
+        ping()  # Redis: refuses at once, where storing a result would be tried again for a long time
+    probe = f"agents-check-{uuid4()}"  # expires like any result, should forgetting it fail
+    chosen.store_result(probe, True, "SUCCESS")
+    state = chosen.get_task_meta(probe, cache=False)["status"]
+    chosen.forget(probe)
+    if state != "SUCCESS":
+        raise RuntimeError(f"a result that was just stored reads as {state}")

@@ -1,0 +1,109 @@
+"""Ask the live workers what they listen to, and the broker how much waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+Answer = TypeVar("Answer")
+
+#: Seconds that workers have to answer. Celery's own default; an idle worker takes milliseconds.
+ANSWER_TIMEOUT = 1.0
+#: Seconds that the broker has to accept a connection before it counts as down.
+CONNECT_TIMEOUT = 5.0
+
+
+class NoAnswerError(OperationalError):  # type: ignore[misc]  # kombu has no types
+    """Raised when a peer neither answers nor refuses within the time that it has."""
+
+
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
+    """Return ``ask()``, or raise NoAnswerError after *seconds*; its thread dies with the process.
+
+    Some transports wait for minutes on a host that swallows packets, and their options for that differ.
+    """
+    answers: list[Answer] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except BaseException as error:  # raised again in the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise NoAnswerError(f"no answer within {seconds:g} s")
+    return answers[0]
+
+
+def reach_broker(app: Celery) -> None:
+    """Raise kombu's OperationalError if the broker cannot be reached: Celery itself would try for ever."""
+
+    def connect() -> None:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_TIMEOUT)
+
+    within(CONNECT_TIMEOUT, connect)
+
+
+def can_be_asked(app: Celery) -> bool:
+    """Whether workers can be asked over this broker: that needs a transport that can broadcast."""
+    with app.connection_for_write() as connection:
+        return "fanout" in connection.transport.implements.exchange_type
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Which workers answered, and what each listens to and knows."""
+
+    queues: dict[str, frozenset[str]]  #: worker -> names of the queues that it consumes
+    tasks: dict[str, frozenset[str]]  #: worker -> names of the tasks that it has registered; empty if not asked
+
+    def of_queue(self, queue: str) -> list[str]:
+        """Return the workers that consume *queue*."""
+        return sorted(worker for worker, queues in self.queues.items() if queue in queues)
+
+    def without_task(self, queue: str, task: str) -> list[str]:
+        """Return the workers that consume *queue* but do not know *task*: they drop its messages."""
+        return [worker for worker in self.of_queue(queue) if task not in self.tasks.get(worker, ())]
+
+
+def listeners(app: Celery, *, with_tasks: bool = False, timeout: float = ANSWER_TIMEOUT) -> Listeners:
+    """Ask every worker which queues it consumes and, with *with_tasks*, which tasks it has registered."""
+    inspect = app.control.inspect(timeout=timeout)
+    queues = inspect.active_queues() or {}
+    tasks = (inspect.registered() or {}) if with_tasks and queues else {}
+    return Listeners(
+        queues={worker: frozenset(queue["name"] for queue in found or ()) for worker, found in queues.items()},
+        # A registered task comes as "name [rate_limit=…]".
+        tasks={worker: frozenset(name.split(" [")[0] for name in names) for worker, names in tasks.items()},
+    )
+
+
+def unheard(app: Celery, queues: Iterable[str]) -> list[str]:
+    """Return those of *queues* that no worker answered for, or none where workers cannot be asked."""
+    wanted = sorted(set(queues))
+    if not can_be_asked(app):
+        return []
+    found = listeners(app)
+    return [queue for queue in wanted if not found.of_queue(queue)]
+
+
+def waiting_messages(app: Celery, queue: str) -> int:
+    """Return how many messages wait in *queue*, as far as the broker counts them."""
+    with app.connection_for_read() as connection:
+        try:
+            declared: Any = connection.default_channel.queue_declare(queue=queue, passive=True)
+        except connection.channel_errors:
+            return 0  # no such queue: on Redis an empty one does not exist
+        return int(declared.message_count)

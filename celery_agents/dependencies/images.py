@@ -1,0 +1,42 @@
+"""Images to pixels, with Pillow, such that the array equals what OpenCV's ``imread`` would give, in RGB."""
+
+from __future__ import annotations
+
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+
+def decode_image(file: IO[bytes]) -> NDArray[np.uint8]:
+    """The first image in ``file``, upright, as a writable array of shape [h, w, 3], RGB.
+
+    Raises:
+        ValueError: It is not an image that Pillow can read, or it is damaged.
+    """
+    file.seek(0)
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return np.array(_eight_bit(_upright(image)).convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        # As a ValueError: an OSError would read as trouble with the disk or the network, which may pass.
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # Every kind of program writes EXIF, and broken EXIF, which Pillow answers in many ways, must not cost
+        # an image whose pixels can be read.
+        return image
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey down, which Pillow keeps in its modes ``I;16…`` and, in older releases, in ``I``."""
+    if not image.mode.startswith("I"):
+        return image
+    wide = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF)
+    return Image.fromarray((wide >> 8).astype(np.uint8))

@@ -1,0 +1,100 @@
+"""Every error that celery_agents raises, and when.
+
+    AgentsError                  base of all of them
+    ├── DeclarationError         a decorator, an option or a signature is wrong        (at import)
+    ├── SetupError               key, project, stage or broker cannot be used as set   (at first use)
+    ├── SpecError                what came as a task spec is not one                   (per agent task)
+    ├── AnswerError              what the agent returned cannot be acted on            (per agent task)
+    ├── DownloadError            media could not be fetched                            (per agent task)
+    ├── AgentTaskError           a message failed; carries its completion result       (Celery's FAILURE)
+    ├── RetryingError            a message goes round again; carries what is decided   (Celery's RETRY)
+    └── ResultNotReadyError      a result was read before there was one
+
+Errors that Celery stores must survive its JSON result backend, which keeps only the class path and ``args``:
+``AgentTaskError`` and ``RetryingError`` therefore pass everything through ``args``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celery_agents.messages import TaskCompletionResult
+
+
+class AgentsError(Exception):
+    """Base of every error raised by celery_agents."""
+
+
+class DeclarationError(AgentsError, TypeError):
+    """Raised when decorating: an unknown option, a parameter that cannot be injected, a second agent for a stage."""
+
+
+class SetupError(AgentsError):
+    """Raised on first use or by ``agents check``: no Encord key, a project or stage that is not there, no broker."""
+
+
+class SpecError(AgentsError, ValueError):
+    """Raised when something that should be a task spec is not JSON, lacks a field, or is for another stage."""
+
+
+class AnswerError(AgentsError, ValueError):
+    """Raised for what an agent returned: an unknown pathway, a type that is no answer, a priority out of range."""
+
+
+class DownloadError(AgentsError):
+    """Raised when media cannot be fetched.
+
+    Attributes:
+        transient: Whether trying again later may help (connection trouble, 429, 5xx).
+        status: The HTTP status of the last attempt, or None where there was no answer.
+    """
+
+    def __init__(self, detail: str, *, transient: bool = False, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.transient = transient
+        self.status = status
+
+
+class ResultNotReadyError(AgentsError):
+    """Raised when the outcomes of a message are read before it has any."""
+
+
+class CarriesResultError(AgentsError):
+    """What ``AgentTaskError`` and ``RetryingError`` share: a sentence, and the completion result as JSON.
+
+    Both travel in ``args``, which is what Celery's JSON result backends keep of an exception.
+    """
+
+    def __init__(self, detail: str = "", result_json: str = "") -> None:
+        super().__init__(detail, result_json)
+
+    @property
+    def detail(self) -> str:
+        """What happened, in one sentence."""
+        return str(self.args[0])
+
+    @property
+    def result(self) -> TaskCompletionResult:
+        """The completion result, with one outcome for each agent task that has one."""
+        from celery_agents.messages import TaskCompletionResult
+
+        return TaskCompletionResult.model_validate_json(self.args[1])
+
+    def __str__(self) -> str:
+        return self.detail
+
+    def __repr__(self) -> str:
+        # Flower, logs and Sentry show the repr: the JSON would drown the sentence.
+        return f"{type(self).__name__}({self.detail!r})"
+
+
+class AgentTaskError(CarriesResultError):
+    """Raised in the worker, and by ``AsyncResult.get()``, for a message that its stage's failure policy calls failed.
+
+    ``.detail`` is the sentence that Flower and ``link_error`` show, ``.result`` the completion result.
+    """
+
+
+class RetryingError(CarriesResultError):
+    """Stored by Celery while a message waits for its retry; ``.result`` holds the outcomes decided so far."""

@@ -1,0 +1,84 @@
+"""Open an authenticated Encord client from the environment, with the SDK's hidden waiting switched off.
+
+The environment variables are those of the SDK and of encord-agents: ``ENCORD_SSH_KEY`` (the key's content) or
+``ENCORD_SSH_KEY_FILE`` (its path), and ``ENCORD_DOMAIN`` for another region or a sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from encord.http.constants import RequestsSettings
+from encord.user_client import EncordUserClient
+
+from celery_agents._version import __version__
+from celery_agents.errors import SetupError
+
+#: Seconds that one call may take to connect, and to be answered. The SDK's own limits are 180 s each.
+CONNECT_TIMEOUT = 10
+READ_TIMEOUT = 30
+
+_HOW_TO_GET_A_KEY = "see https://docs.encord.com/platform-documentation/General/general-access-keys"
+
+
+def requests_settings() -> RequestsSettings:
+    """Return settings under which no call blocks a worker for long.
+
+    The SDK retries inside a call: up to 9 s for a 500, three times ``Retry-After`` for a 429. Waiting belongs to
+    Celery's retry, which holds no worker process, so the SDK is told not to. Only connecting is tried once more: a
+    refused connection has had no effect. A fresh object, because the SDK's default one is shared by all clients.
+    """
+    return RequestsSettings(
+        max_retries=0,
+        backoff_factor=0.2,
+        connection_retries=1,
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        write_timeout=READ_TIMEOUT,
+    )
+
+
+def open_client() -> EncordUserClient:
+    """Return a client authenticated with the key that the environment names. No network is used.
+
+    Raises:
+        SetupError: There is no key, or it cannot be read.
+    """
+    key = _private_key()
+    domain = os.environ.get("ENCORD_DOMAIN")
+    options = {"domain": domain} if domain else {}
+    try:
+        return EncordUserClient.create_with_ssh_private_key(
+            key,
+            requests_settings=requests_settings(),
+            user_agent_suffix=f"celery-agents/{__version__}",
+            **options,
+        )
+    except Exception:
+        # Not chained: the cause's text may quote the key.
+        raise SetupError(
+            f"The Encord private key in {_key_variable()} cannot be read; it must be an ed25519 key in OpenSSH format "
+            f"without a passphrase ({_HOW_TO_GET_A_KEY})."
+        ) from None
+
+
+def _key_variable() -> str:
+    return "ENCORD_SSH_KEY" if os.environ.get("ENCORD_SSH_KEY") else "ENCORD_SSH_KEY_FILE"
+
+
+def _private_key() -> str:
+    content = os.environ.get("ENCORD_SSH_KEY")
+    if content:
+        return content
+    file = os.environ.get("ENCORD_SSH_KEY_FILE")
+    if not file:
+        raise SetupError(
+            "No Encord key: set ENCORD_SSH_KEY_FILE to the path of your private key, or ENCORD_SSH_KEY to its content "
+            f"({_HOW_TO_GET_A_KEY})."
+        )
+    try:
+        return Path(file).expanduser().read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        raise SetupError(f"ENCORD_SSH_KEY_FILE is {file}, which cannot be read: {reason}.") from None

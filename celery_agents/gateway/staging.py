@@ -1,0 +1,87 @@
+"""A bundle that holds one agent task's writes back until the batch is committed.
+
+The SDK's ``Bundle`` collects writes and sends them together, all or nothing. Here each agent task gets a bundle of its
+own that only records; at commit the recordings of those that succeeded are replayed into one real bundle. So an agent
+that fails takes back its own writes only, and a refused bundle can be tried again in halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+from uuid import UUID
+
+from encord.http.bundle import Bundle
+from encord.workflow.common import BundledMoveTasksPayload, BundledWorkflowActionPayload
+from encord.workflow.stages.agent import _ActionPathway
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    operation: Callable[..., Any]
+    result_mapper: Any
+    payload: Any
+    limit: int
+
+    @property
+    def moves_a_task(self) -> bool:
+        return isinstance(self.payload, BundledWorkflowActionPayload | BundledMoveTasksPayload)
+
+    def replay(self, bundle: Bundle) -> None:
+        # The SDK joins payloads by extending the first one's lists, so each replay needs lists of its own.
+        copies = {
+            field.name: list(value)
+            for field in fields(self.payload)
+            if isinstance(value := getattr(self.payload, field.name), list)
+        }
+        bundle.add(self.operation, self.result_mapper, replace(self.payload, **copies), self.limit)
+
+
+class StagedBundle(Bundle):
+    """The ``Bundle`` that is injected into agents: what is put in is sent when the batch is committed.
+
+    ``execute()``, or leaving a ``with`` block, sends at once what this agent task has put in so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writes: list[_Write] = []
+
+    def add(self, operation: Any, result_mapper: Any, payload: Any, limit: int) -> None:
+        """Hold one write back; called by the SDK's methods that take ``bundle=``."""
+        self._writes.append(_Write(operation, result_mapper, payload, limit))
+
+    def execute(self) -> None:
+        """Send now what was held back: the agent asked for it."""
+        send([self])
+        self._writes.clear()
+
+    def writes(self, *, moves: bool) -> list[_Write]:
+        """Return what is held back: the moves of agent tasks, or everything else."""
+        return [write for write in self._writes if write.moves_a_task is moves]
+
+    @property
+    def has_moves(self) -> bool:
+        """Whether the agent put in a move of an agent task."""
+        return any(write.moves_a_task for write in self._writes)
+
+    def take_pathway(self) -> UUID | str | None:
+        """Take out the pathway that the agent chose by ``task.proceed(..., bundle=bundle)``, if it did."""
+        chosen = None
+        for write in self.writes(moves=True):
+            if isinstance(write.payload, BundledWorkflowActionPayload):
+                action = cast(_ActionPathway, write.payload.actions[0])
+                chosen = action.pathway_uuid or action.pathway_name
+                self._writes.remove(write)
+        return chosen
+
+
+def send(staged: Iterable[StagedBundle]) -> None:
+    """Send the writes of several agent tasks in as few requests as possible: everything else first, then moves."""
+    bundles = list(staged)
+    for moves in (False, True):
+        with Bundle() as bundle:
+            for each in bundles:
+                for write in each.writes(moves=moves):
+                    write.replay(bundle)

@@ -1,0 +1,158 @@
+"""The options of ``@runner.stage``: encord-agents', our own, and Celery's task options, checked when decorated."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from celery_agents.errors import DeclarationError
+from celery_agents.retries import RetryPolicy
+
+FailurePolicy = Literal["all", "any", "never"]
+
+#: Celery's own task options that are passed on as they are, see ``celery.app.task.Task``.
+CELERY_OPTIONS = frozenset(
+    {
+        "acks_late",
+        "acks_on_failure_or_timeout",
+        "compression",
+        "delivery_mode",
+        "exchange",
+        "expires",
+        "ignore_result",
+        "mandatory",
+        "priority",
+        "queue",
+        "rate_limit",
+        "reject_on_worker_lost",
+        "resultrepr_maxsize",
+        "routing_key",
+        "send_events",
+        "soft_time_limit",
+        "store_eager_result",
+        "store_errors_even_if_ignored",
+        "time_limit",
+        "track_started",
+    }
+)
+_RETRY_OPTIONS = frozenset(each.name for each in fields(RetryPolicy))
+_ENCORD_OPTIONS = frozenset(
+    {"label_row_metadata_include_args", "label_row_initialise_labels_args", "will_set_priority"}
+)
+_OUR_OPTIONS = frozenset({"name", "batch_size", "failure_policy"})
+_ALL_OPTIONS = CELERY_OPTIONS | _RETRY_OPTIONS | _ENCORD_OPTIONS | _OUR_OPTIONS | {"serializer"}
+
+#: Without these a message is gone when its worker dies, whatever the app's configuration says.
+_SAFE_BY_DEFAULT: Mapping[str, Any] = {
+    "acks_late": True,
+    "reject_on_worker_lost": True,
+    "track_started": True,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOptions:
+    """How one stage's agent is run, enqueued and judged."""
+
+    name: str | None = None  #: Celery task name
+    batch_size: int = 100  #: agent tasks in one message, unless ``enqueue`` says otherwise
+    failure_policy: FailurePolicy = (
+        "all"  #: a message ends in FAILURE where all, any or never one of them FAILED
+    )
+    will_set_priority: bool = False
+    label_row_options: Mapping[str, Any] = field(default_factory=dict)  #: for ``Project.list_label_rows_v2``
+    initialise_options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  #: for ``LabelRowV2.initialise_labels``
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    celery: Mapping[str, Any] = field(default_factory=dict)  #: for ``app.task``
+
+
+def stage_options(given: Mapping[str, Any]) -> StageOptions:
+    """Sort and check the keyword arguments of ``@runner.stage``.
+
+    Raises:
+        DeclarationError: An option does not exist, or its value cannot be used; the sentence names what can.
+    """
+    _refuse_unknown(given)
+    if given.get("serializer", "json") != "json":
+        raise DeclarationError(f"serializer={given['serializer']!r}: messages of agent tasks are JSON only.")
+    return StageOptions(
+        name=_checked(given, "name", str | None, None),
+        batch_size=_batch_size(given),
+        failure_policy=_failure_policy(given),
+        will_set_priority=_checked(given, "will_set_priority", bool, default=False),
+        label_row_options=_arguments(given, "label_row_metadata_include_args"),
+        initialise_options=_arguments(given, "label_row_initialise_labels_args"),
+        retry=_retry_policy({name: given[name] for name in _RETRY_OPTIONS & given.keys()}),
+        celery={
+            **_SAFE_BY_DEFAULT,
+            **{name: given[name] for name in CELERY_OPTIONS & given.keys()},
+            "serializer": "json",
+        },
+    )
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for name in given.keys() - _ALL_OPTIONS:
+        near = difflib.get_close_matches(name, _ALL_OPTIONS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise DeclarationError(
+            f"stage() has no option {name!r}.{hint} Its options are: {', '.join(sorted(_ALL_OPTIONS))}."
+        )
+
+
+def _checked(given: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
+    value = given.get(name, default)
+    if not isinstance(value, kind):
+        expected = getattr(kind, "__name__", str(kind))
+        raise DeclarationError(f"{name}={value!r}: give a value of type {expected}.")
+    return value
+
+
+def _batch_size(given: Mapping[str, Any]) -> int:
+    size = given.get("batch_size", 100)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise DeclarationError(f"batch_size={size!r}: give the number of agent tasks per message, 1 or more.")
+    return size
+
+
+def _failure_policy(given: Mapping[str, Any]) -> FailurePolicy:
+    policy: FailurePolicy = given.get("failure_policy", "all")
+    if policy not in get_args(FailurePolicy):
+        raise DeclarationError(f"failure_policy={policy!r}: choose 'all', 'any' or 'never'.")
+    return policy
+
+
+def _arguments(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what an argument model of ours or of encord-agents holds: only what differs from the SDK's defaults."""
+    value = given.get(name)
+    if value is None:
+        return {}
+    if not hasattr(value, "model_dump"):
+        wanted = "LabelRowMetadataIncludeArgs" if "metadata" in name else "LabelRowInitialiseLabelsArgs"
+        raise DeclarationError(f"{name}={value!r}: give a {wanted}.")
+    return dict(value.model_dump(exclude_unset=True))
+
+
+def _retry_policy(given: Mapping[str, Any]) -> RetryPolicy:
+    chosen = dict(given)
+    for name in ("autoretry_for", "dont_autoretry_for"):
+        if name in chosen:
+            chosen[name] = _error_types(name, chosen[name])
+    retries = chosen.get("max_retries", 0)
+    if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
+        raise DeclarationError(f"max_retries={retries!r}: give 0 or more, or None for no limit.")
+    for name in ("retry_backoff", "retry_backoff_max", "default_retry_delay"):
+        if name in chosen and (not isinstance(chosen[name], int | float) or chosen[name] < 0):
+            raise DeclarationError(f"{name}={chosen[name]!r}: give seconds, 0 or more.")
+    return RetryPolicy(**chosen)
+
+
+def _error_types(name: str, given: Any) -> tuple[type[BaseException], ...]:
+    kinds = tuple(given) if isinstance(given, tuple | list) else (given,)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise DeclarationError(f"{name}={given!r}: give a tuple of exception classes.")
+    return kinds

@@ -1,0 +1,112 @@
+"""Find out which agent tasks of a batch are still at their stage, at no more than one call for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from celery_agents.messages import Outcome
+from celery_agents.work import Work, still_open
+
+if TYPE_CHECKING:
+    from encord.workflow.stages.agent import AgentPathway, AgentStage
+
+    from celery_agents.gateway.project import Gateway
+
+LEFT_BEFORE = "It had left the stage before its agent could run."
+MOVED_ELSEWHERE = "It left the stage by another pathway; somebody else moved it."
+
+
+def find_present(
+    works: Sequence[Work], stage: AgentStage, encord: Gateway, label_row_options: Mapping[str, Any] | None
+) -> None:
+    """Decide GONE for each agent task that has left *stage*.
+
+    Args:
+        works: Of whom to find out.
+        stage: Where they should be.
+        encord: The project.
+        label_row_options: Where label rows are needed: how to list them. Their metadata says at which stage each one
+            is, so that nobody else has to be asked. None lists the agent tasks instead.
+    """
+    try:
+        if label_row_options is None:
+            _ask_stage(works, stage, encord)
+        else:
+            _ask_label_rows(works, stage, encord, label_row_options)
+    except Exception as error:
+        for work in still_open(works):
+            work.fail(error, "load")
+
+
+def _ask_stage(works: Sequence[Work], stage: AgentStage, encord: Gateway) -> None:
+    present = encord.tasks_at(stage, [work.spec.data_hash for work in works])
+    for work in works:
+        work.task = present.get(work.spec.uuid)
+        if work.task is None:
+            work.decide(Outcome.GONE, LEFT_BEFORE)
+
+
+def _ask_label_rows(
+    works: Sequence[Work], stage: AgentStage, encord: Gateway, options: Mapping[str, Any]
+) -> None:
+    rows = encord.label_rows([work.spec for work in works], options)
+    unsure = []
+    for work in works:
+        work.row = rows.get(work.spec.uuid)
+        whereabouts = encord.stage_of(work.row, work.spec) if work.row is not None else None
+        if whereabouts is None:
+            unsure.append(work)
+        elif whereabouts != stage.uuid:
+            work.decide(Outcome.GONE, LEFT_BEFORE)
+    _ask_stage(unsure, stage, encord)
+    for work in still_open(unsure):
+        if work.row is None:
+            work.fail(
+                LookupError(
+                    f"Data unit {work.spec.data_hash} has no label row on branch {work.spec.label_branch_name!r}."
+                ),
+                "load",
+            )
+
+
+def settle_carried_moves(
+    works: Sequence[Work], moves: Mapping[UUID, UUID], stage: AgentStage, encord: Gateway
+) -> None:
+    """Take up moves that an earlier attempt decided and did not get through: their agents do not run again.
+
+    An agent task that is no longer here was moved by that attempt, whose answer was lost, unless it is now at the end
+    of another pathway.
+
+    Args:
+        works: The whole batch.
+        moves: Agent task -> pathway, from the earlier attempt.
+        stage: Where they should be.
+        encord: The project.
+    """
+    pathways = {pathway.uuid: pathway for pathway in stage.pathways}
+    carried = [work for work in still_open(works) if moves.get(work.spec.uuid) in pathways]
+    for work in carried:
+        work.pathway = pathways[moves[work.spec.uuid]]
+        work.is_saved = True
+    try:
+        present = encord.tasks_at(stage, [work.spec.data_hash for work in carried])
+        left = [work for work in carried if work.spec.uuid not in present]
+        rows = encord.label_rows([work.spec for work in left], {})
+    except Exception as error:
+        for work in carried:
+            work.fail(error, "move")
+        return
+    for work in left:
+        row = rows.get(work.spec.uuid)
+        whereabouts = encord.stage_of(row, work.spec) if row is not None else None
+        if _took_another_pathway(whereabouts, work.pathway, stage):
+            work.decide(Outcome.GONE, MOVED_ELSEWHERE)
+        else:
+            work.decide(Outcome.PROCEEDED, "An earlier attempt moved it; its answer was lost.")
+
+
+def _took_another_pathway(whereabouts: UUID | None, chosen: AgentPathway | None, stage: AgentStage) -> bool:
+    destinations = {pathway.destination_uuid for pathway in stage.pathways}
+    return whereabouts in destinations and chosen is not None and whereabouts != chosen.destination_uuid

@@ -1,0 +1,49 @@
+"""Which failures go round again, and when: Celery's retry options, applied per agent task."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+ErrorTypes = tuple[type[BaseException], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """When an agent task that failed is tried again. Names and meanings are those of Celery's task options.
+
+    Encord's own passing trouble (429, 5xx, the network) is retried always; of the agent's exceptions those that
+    ``autoretry_for`` names and ``dont_autoretry_for`` does not.
+    """
+
+    autoretry_for: ErrorTypes = ()
+    dont_autoretry_for: ErrorTypes = ()
+    max_retries: int | None = 3  #: None: for ever
+    retry_backoff: bool | int = (
+        2  #: seconds before the first retry, doubled for each further one; True means 1
+    )
+    retry_backoff_max: float = 600  #: seconds
+    retry_jitter: bool = (
+        True  #: anything between 0 and the computed pause, so that retries do not come in herds
+    )
+    default_retry_delay: float = 180  #: seconds, where ``retry_backoff`` is False
+
+    def covers(self, error: BaseException, *, passes: bool) -> bool:
+        """Return whether *error* is worth another try; *passes* says whether Encord's side of it does."""
+        if isinstance(error, self.dont_autoretry_for):
+            return False
+        return passes or isinstance(error, self.autoretry_for)
+
+    def is_used_up(self, attempt: int) -> bool:
+        """Return whether no retry is left after this *attempt*, counted from 1."""
+        return self.max_retries is not None and attempt > self.max_retries
+
+    def countdown(self, attempt: int, retry_after: float | None = None) -> float:
+        """Return the seconds to wait after *attempt* (counted from 1); never less than the server asked for."""
+        return max(self._pause(attempt), retry_after or 0.0)
+
+    def _pause(self, attempt: int) -> float:
+        if not self.retry_backoff:
+            return self.default_retry_delay
+        longest = min(self.retry_backoff_max, int(self.retry_backoff) * 2.0 ** (attempt - 1))
+        return random.uniform(0, longest) if self.retry_jitter else longest  # noqa: S311  (no secret depends on it)

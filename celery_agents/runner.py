@@ -1,0 +1,201 @@
+"""``QueueRunner``: where a project's agents are declared, and from where they are enqueued."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+from celery import Celery, current_app, shared_task
+
+from celery_agents import producer
+from celery_agents.dependencies.plan import plan
+from celery_agents.errors import DeclarationError
+from celery_agents.executor import Agent
+from celery_agents.options import stage_options
+from celery_agents.providers import PROVIDERS
+from celery_agents.task import StageAgent, StageTask
+
+if TYPE_CHECKING:
+    from encord.user_client import EncordUserClient
+    from encord.workflow.stages.agent import AgentStage
+
+    from celery_agents.gateway.project import Gateway
+    from celery_agents.models import TaskAgentReturnType
+    from celery_agents.results import AgentGroupResult
+
+
+class QueueRunner:
+    """Holds the agents of one Encord project; each is a Celery task.
+
+    Args:
+        project_hash: The project's UUID.
+        app: The Celery app that runs the agents. By default they belong to every app that is finalised in this
+            process, as with ``shared_task``, and are sent by the current one.
+        user_client: An authenticated client. By default one is opened from ``ENCORD_SSH_KEY`` or
+            ``ENCORD_SSH_KEY_FILE``, and ``ENCORD_DOMAIN``, at first use.
+
+    Constructing it and decorating use no network.
+
+    Raises:
+        DeclarationError: *project_hash* is not a UUID.
+    """
+
+    def __init__(
+        self,
+        project_hash: str | UUID,
+        app: Celery | None = None,
+        user_client: EncordUserClient | None = None,
+    ) -> None:
+        self.project_hash = _as_uuid(project_hash)
+        self._app = app
+        self._user_client = user_client
+        self._task_names: dict[str | UUID, str] = {}
+        self._opening = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"QueueRunner({str(self.project_hash)!r})"
+
+    @property
+    def app(self) -> Celery:
+        """The Celery app that sends this runner's messages."""
+        return self._app or current_app._get_current_object()
+
+    @cached_property
+    def gateway(self) -> Gateway:
+        """The project as the SDK gives it, opened at first use."""
+        from celery_agents.gateway.project import Gateway  # here, because it imports the SDK: 1.3 s and 80 MB
+
+        return Gateway(self.project_hash, self._user_client)
+
+    @property
+    def stage_tasks(self) -> tuple[StageTask, ...]:
+        """The Celery tasks of the declared agents, in the order of their declaration."""
+        return tuple(self.app.tasks[name] for name in self._task_names.values())
+
+    def stage(
+        self, stage: str | UUID, **options: Any
+    ) -> Callable[[Callable[..., TaskAgentReturnType]], StageTask]:
+        """Declare the decorated function as the agent of one stage; it becomes a Celery task.
+
+        Args:
+            stage: The stage's title or UUID.
+            options: See below.
+
+        Options of encord-agents: ``label_row_metadata_include_args``, ``label_row_initialise_labels_args`` and
+        ``will_set_priority``. Ours: ``name`` (of the Celery task; by default made of project and stage, so that it
+        does not change when a module is renamed or run as a script), ``batch_size`` (100), ``failure_policy``
+        (``"all"``, ``"any"``, ``"never"``). Celery's retry options ``autoretry_for``, ``dont_autoretry_for``,
+        ``max_retries``, ``retry_backoff``, ``retry_backoff_max``, ``retry_jitter``, applied per agent task. Celery's
+        task options, such as ``queue``, ``priority``, ``rate_limit``, ``time_limit`` and ``expires``.
+
+        Raises:
+            DeclarationError: An option, a parameter of the function or the stage cannot be used as given.
+        """
+        identity = _stage_identity(stage)
+        chosen = stage_options(options)
+
+        def declare(function: Callable[..., TaskAgentReturnType]) -> StageTask:
+            if identity in self._task_names:
+                raise DeclarationError(
+                    f"Stage {str(stage)!r} has an agent already ({self._task_names[identity]}); one stage, one agent."
+                )
+            name = chosen.name or f"agents.{str(self.project_hash)[:8]}.{identity}"
+            agent = Agent(
+                stage=identity,
+                plan=plan(function, PROVIDERS.keys()),
+                retry=chosen.retry,
+                label_row_options=chosen.label_row_options,
+                initialise_options=chosen.initialise_options,
+                will_set_priority=chosen.will_set_priority,
+            )
+            task = self._register(name, StageAgent(identity, function, chosen, agent))
+            self._task_names[identity] = name
+            return task
+
+        return declare
+
+    def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
+        options: Mapping[str, Any] = {
+            "base": StageTask,
+            "bind": True,
+            "name": name,
+            "max_retries": stage_agent.options.retry.max_retries,
+            "stage_agent": stage_agent,
+            "runner": self,
+            **stage_agent.options.celery,
+        }
+        run = _run_of(stage_agent.function)
+        if self._app is None:
+            return cast(StageTask, shared_task(run, **options))
+        # Not shared: with several apps in one process each runner's agents stay with the app that it was given.
+        return cast(StageTask, self._app.task(run, shared=False, **options))
+
+    def get_agent_stages(self) -> Iterator[AgentStage]:
+        """Yield the SDK's agent stages that have an agent here, in the order of their declaration.
+
+        Raises:
+            SetupError: The key, the project or a stage is not there.
+        """
+        for identity in self._task_names:
+            yield self.gateway.agent_stage(identity)
+
+    def enqueue(self, *stages: str | UUID, **options: Any) -> AgentGroupResult:
+        """Send every agent task that waits at *stages*, in batches; by default at all stages that have an agent.
+
+        Args:
+            stages: Titles or UUIDs, as declared.
+            options: ``batch_size``, ``limit``, ``filters`` and ``on_sent``, see ``producer.sweep``.
+
+        Raises:
+            SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
+        """
+        return producer.sweep(self._tasks_for(stages), **options)
+
+    def _tasks_for(self, stages: tuple[str | UUID, ...]) -> tuple[StageTask, ...]:
+        if not stages:
+            return self.stage_tasks
+        return tuple(self.task_for(stage) for stage in stages)
+
+    def task_for(self, stage: str | UUID) -> StageTask:
+        """Return the Celery task of a stage's agent, by the stage's title or UUID as declared."""
+        identity = _stage_identity(stage)
+        if identity not in self._task_names:
+            declared = ", ".join(repr(str(each)) for each in self._task_names) or "none"
+            raise DeclarationError(
+                f"No agent is declared for stage {str(stage)!r}; declared are: {declared}."
+            )
+        return cast(StageTask, self.app.tasks[self._task_names[identity]])
+
+
+def _as_uuid(project_hash: str | UUID) -> UUID:
+    try:
+        return UUID(str(project_hash))
+    except ValueError:
+        raise DeclarationError(
+            f"project_hash={project_hash!r} is not a UUID; it is the long id in the project's address on Encord."
+        ) from None
+
+
+def _stage_identity(stage: str | UUID) -> str | UUID:
+    if not isinstance(cast(object, stage), str | UUID) or not stage:
+        raise DeclarationError(f"stage({stage!r}): give the agent stage's title or UUID.")
+    try:
+        return UUID(str(stage))
+    except ValueError:
+        return str(stage)
+
+
+def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
+    """Return the ``run`` of the Celery task, which looks like *function* to people, logs and documentation."""
+
+    def run(self: StageTask, specs: object, carry: object = None) -> str:
+        return self.process(specs, carry)
+
+    run.__name__ = getattr(function, "__name__", type(function).__name__)
+    run.__qualname__ = getattr(function, "__qualname__", run.__name__)
+    run.__doc__ = function.__doc__
+    run.__module__ = function.__module__
+    return run

@@ -1,0 +1,218 @@
+"""Runs the sandbox: a socket, a thread with uvicorn in it, and the facts that a client needs."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from . import signatures
+from .admin import Admin, report
+from .app import Application, Limits
+from .audit import Audit
+from .calls import Gate
+from .counters import Counters
+from .faults import Fault, Faults
+from .identifiers import Clock, utc_now
+from .seed import seed_project
+from .signed_urls import UrlSigner
+from .state import Sandbox
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a sandbox is served. All have defaults that suit tests."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    """0 takes any free port."""
+    tasks: int = 20
+    """Data units of the default project; 0 makes none."""
+    seed: int = 0
+    page_size: int = 100
+    """Agent tasks in one page of a listing."""
+    faults: tuple[Fault, ...] = ()
+    private_key: str | None = None
+    """OpenSSH text of the key to let in; made at the start if there is none."""
+    admin_token: str | None = None
+    """For callers of `/sandbox/` from other machines; made at the start if there is none."""
+    limits: Limits = Limits()
+    clock: Clock = utc_now
+
+
+class SandboxServer:
+    """A running sandbox. Use as a context manager, or call `stop`."""
+
+    def __init__(self, state: Sandbox | None = None, settings: Settings | None = None) -> None:
+        """Bind the socket and build the state; nothing is served before `started`. Raises OSError."""
+        settings = settings or Settings()
+        self._socket = _listen(settings.host, settings.port)
+        self._settings = settings
+        self.private_key = settings.private_key or signatures.new_private_key()
+        """OpenSSH text of the key that the sandbox lets in."""
+        self.state = state or Sandbox(seed=settings.seed, page_size=settings.page_size, clock=settings.clock)
+        self.state.add_key(signatures.public_key_of(self.private_key))
+        if state is None and settings.tasks:
+            seed_project(self.state, tasks=settings.tasks, seed=settings.seed)
+        self.faults = Faults(settings.faults, seed=settings.seed)
+        self.counters = Counters()
+        self.admin_token = settings.admin_token or secrets.token_urlsafe(24)
+        self._server = self._build()
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+
+    @classmethod
+    def start(cls, state: Sandbox | None = None, **settings: Any) -> SandboxServer:
+        """Serve in a thread of this process, and return once connections are accepted.
+
+        `settings` are the fields of `Settings`. A failure to start is raised here.
+        """
+        return cls(state, Settings(**settings)).started()
+
+    def started(self) -> SandboxServer:
+        """Serve in a thread, and return once connections are accepted. Raises what kept it from starting."""
+        self._thread = threading.Thread(target=self._serve, name="celery-agents-sandbox", daemon=True)
+        self._thread.start()
+        self._server.ready.wait()
+        if self._failure is not None:
+            self.stop()
+            raise self._failure
+        return self
+
+    def __enter__(self) -> SandboxServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        # Not the default of a dataclass: the private key must never be shown.
+        return f"<SandboxServer {self.url}>"
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        """What the SDK takes as `domain`."""
+        host = self._settings.host
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        return f"http://{shown}:{self.port}"
+
+    @property
+    def project_hash(self) -> str:
+        """The hash of the first project. Raises LookupError if there is none."""
+        if not self.state.projects:
+            raise LookupError("the sandbox has no project")
+        return next(iter(self.state.projects))
+
+    @property
+    def audit(self) -> Audit:
+        return self.state.audit
+
+    @property
+    def calls(self) -> Counter[str]:
+        """Requests since the start or the last reset, by the call's stable name."""
+        return self.counters.calls
+
+    @property
+    def connections(self) -> int:
+        """TCP connections since the start or the last reset."""
+        return self.counters.connections
+
+    def report(self) -> dict[str, Any]:
+        """What `GET /sandbox/report` answers."""
+        return report(self.state, self.counters)
+
+    def env(self, key_file: str | None = None) -> dict[str, str]:
+        """The environment in which the SDK finds this sandbox; the key itself unless there is a file of it."""
+        key = {"ENCORD_SSH_KEY_FILE": key_file} if key_file else {"ENCORD_SSH_KEY": self.private_key}
+        project = {"CELERY_AGENTS_PROJECT": self.project_hash} if self.state.projects else {}
+        return {"ENCORD_DOMAIN": self.url, **key, **project}
+
+    def stop(self) -> None:
+        """Close all connections and join the thread. Calling it again does nothing."""
+        self._server.should_exit = True
+        # Do not wait for idle keep-alive connections, nor for calls that a fault holds up.
+        self._server.force_exit = True
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._socket.close()
+
+    def _build(self) -> _Server:
+        limits = self._settings.limits
+        gate = Gate(self.state, UrlSigner(self.state.clock, limits.url_life), limits.signature_age)
+        admin = Admin(self.state, self.faults, self.counters, self.admin_token)
+        config = uvicorn.Config(
+            Application(gate, self.faults, self.counters, admin, limits),
+            http=_Protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=75,
+        )
+        return _Server(config)
+
+    def _serve(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the starting thread must hear of it
+            self._failure = error
+        finally:
+            self._server.ready.set()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, saying when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, counting connections and letting the application reach its own."""
+
+    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        # uvicorn copies this mapping into the scope of every request of the connection.
+        self.app_state = {**self.app_state, "connection": self}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        application: Any = self.config.app
+        application.counters.connections += 1
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,165 @@
+"""The Celery task that stands for one agent: decode the message, execute it, tell Celery what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+from uuid import UUID
+
+from celery import Task
+from celery.utils.log import get_task_logger
+
+from celery_agents.errors import AgentTaskError, RetryingError
+from celery_agents.executor import Agent, Batch, Execution, execute
+from celery_agents.messages import Carry, Outcome, Progress, TaskCompletionResult, TaskOutcome, as_specs
+from celery_agents.options import FailurePolicy, StageOptions
+from celery_agents.status import PROGRESS
+
+if TYPE_CHECKING:
+    from encord.workflow.stages.agent import AgentStage
+
+    from celery_agents.runner import QueueRunner
+
+logger = get_task_logger(__name__)
+
+#: Seconds between two progress reports of one message: two writes a second at most, none for a quick batch.
+REPORT_INTERVAL = 0.5
+#: Seconds that a direct call waits in all for passing trouble to pass, before it gives up on what is left.
+PATIENCE_HERE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageAgent:
+    """What ``@runner.stage`` declared: the user's function for one stage, and its options."""
+
+    stage: str | UUID  #: title or UUID, as declared
+    function: Callable[..., Any]
+    options: StageOptions
+    agent: Agent
+
+
+class StageTask(Task):  # type: ignore[misc]  # celery ships no types
+    """A Celery task that runs an agent on batches of task specs.
+
+    In a worker it is called with one spec or a list of them. Called directly (``pre_label(spec)``) it runs here and
+    returns the JSON of the ``TaskCompletionResult``.
+    """
+
+    abstract = True
+    stage_agent: ClassVar[StageAgent]
+    runner: ClassVar[QueueRunner]
+
+    @property
+    def agent(self) -> Callable[..., Any]:
+        """The user's own function, to be called as itself in unit tests."""
+        return self.stage_agent.function
+
+    @property
+    def agent_stage(self) -> AgentStage:
+        """The SDK's agent stage; uses the network at first. Raises SetupError where it is not there."""
+        return self.runner.gateway.agent_stage(self.stage_agent.stage)
+
+    def process(self, specs: object, carry: object = None) -> str:
+        """Execute the specs of one message, or of one direct call; return the completion result's JSON.
+
+        Raises:
+            AgentTaskError: In a worker, where the stage's failure policy calls the message failed.
+            celery.exceptions.Retry: In a worker, where something is worth another attempt.
+        """
+        if self.request.called_directly:
+            return self._process_here(as_specs(specs))
+        batch = Batch(as_specs(specs), Carry.model_validate(carry or {}), attempt=self.request.retries + 1)
+        reporter = _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes))
+        execution = execute(batch, self.stage_agent.agent, self.runner.gateway, reporter)
+        _log_failures(execution.outcomes[len(batch.carry.outcomes) :])
+        result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
+        if execution.again:
+            raise self._again(execution, result)
+        if _is_failure(execution.outcomes, self.stage_agent.options.failure_policy):
+            raise AgentTaskError(_summary(execution.outcomes), result.model_dump_json())
+        return result.model_dump_json()
+
+    def _process_here(self, specs: list[object]) -> str:
+        """Execute without Celery: passing trouble is waited for in place, for a bounded time."""
+        batch = Batch(specs)
+        patience = PATIENCE_HERE
+        while True:
+            execution = execute(batch, self.stage_agent.agent, self.runner.gateway, _report_nothing)
+            patience -= execution.countdown
+            if not execution.again or patience < 0:
+                break
+            time.sleep(execution.countdown)
+            batch = Batch(execution.again, execution.carry, batch.attempt + 1)
+        outcomes = execution.given_up()
+        return TaskCompletionResult.from_outcomes(outcomes, execution.stage_uuid).model_dump_json()
+
+    def _again(self, execution: Execution, result: TaskCompletionResult) -> Exception:
+        number = len(execution.again)
+        latest = [errors[-1] for errors in execution.carry.errors.values()]
+        total = number + len(execution.outcomes)
+        detail = f"{number} of {total} agent tasks go round again: {latest[0].type}: {latest[0].detail}"
+        retry: Exception = self.retry(
+            args=[execution.again],
+            kwargs={"carry": execution.carry.model_dump(mode="json", exclude_defaults=True)},
+            countdown=execution.countdown,
+            max_retries=self.stage_agent.options.retry.max_retries,
+            exc=RetryingError(detail, result.model_dump_json()),
+            throw=False,
+        )
+        return retry
+
+
+class _Reporter:
+    """Writes a running message's progress to the result backend, now and then."""
+
+    def __init__(self, task: StageTask, total: int) -> None:
+        self._task = task
+        self._total = total
+        self._written_at = time.monotonic()
+
+    def __call__(self, done: int, failed: int) -> None:
+        now = time.monotonic()
+        if now - self._written_at < REPORT_INTERVAL or self._task.ignore_result:
+            return
+        self._written_at = now
+        progress = Progress(done=done, failed=failed, total=self._total, at=datetime.now(UTC))
+        try:
+            self._task.update_state(state=PROGRESS, meta=progress.model_dump(mode="json"))
+        except Exception as error:
+            # A result backend in trouble must not cost the batch; the result itself is written, and retried, by Celery.
+            logger.warning(
+                "The progress of %s could not be written: %s", self._task.request.id, type(error).__name__
+            )
+
+
+def _report_nothing(done: int, failed: int) -> None:
+    """Report to nobody: a direct call returns when it is through."""
+
+
+def _is_failure(outcomes: list[TaskOutcome], policy: FailurePolicy) -> bool:
+    failed = [outcome.outcome is Outcome.FAILED for outcome in outcomes]
+    if policy == "any":
+        return any(failed)
+    return policy == "all" and bool(failed) and all(failed)
+
+
+def _summary(outcomes: list[TaskOutcome]) -> str:
+    failed = [outcome for outcome in outcomes if outcome.outcome is Outcome.FAILED]
+    first = failed[0].error
+    reason = f"{first.type.removeprefix('builtins.')}: {first.detail}" if first else "no reason is known"
+    return f"{len(failed)} of {len(outcomes)} agent tasks failed; the first with {reason}"
+
+
+def _log_failures(outcomes: list[TaskOutcome]) -> None:
+    for outcome in outcomes:
+        if outcome.error is not None:
+            logger.error(
+                "Agent task %s (data unit %s) FAILED in step %s: %s",
+                outcome.task_uuid or "with an unreadable spec",
+                outcome.data_hash,
+                outcome.error.step,
+                outcome.error.traceback or f"{outcome.error.type}: {outcome.error.detail}",
+            )

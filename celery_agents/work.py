@@ -1,0 +1,81 @@
+"""One agent task on its way through a batch: a record that loading, running and committing fill in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
+
+if TYPE_CHECKING:
+    from encord.objects.ontology_labels_impl import LabelRowV2
+    from encord.workflow.stages.agent import AgentPathway, AgentTask
+
+    from celery_agents.gateway.staging import StagedBundle
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """What is known of one agent task of the batch.
+
+    It is open until it has an ``outcome`` (decided for good) or a ``failure`` (decided when the batch is concluded:
+    another try, or FAILED).
+    """
+
+    raw: object  #: the spec as it came
+    spec: TaskSpec
+    staged: StagedBundle  #: the writes of its agent, held back
+    values: dict[str, Any] = field(default_factory=dict)  #: injectable type -> value
+    task: AgentTask | None = None  #: fresh from Encord, where it had to be asked for
+    row: LabelRowV2 | None = None
+    pathway: AgentPathway | None = None  #: where its agent sends it
+    priority: float | None = None
+    is_answered: bool = False  #: its agent has run and its writes may be sent
+    is_moved_by_agent: bool = False  #: its agent staged a ``task.move`` of its own
+    is_saved: bool = False  #: nothing but its move is left to do
+    outcome: TaskOutcome | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is still something to do for it."""
+        return self.outcome is None and self.failure is None
+
+    def decide(
+        self,
+        outcome: Outcome,
+        detail: str | None = None,
+        error: TaskError | None = None,
+        earlier_errors: tuple[TaskError, ...] = (),
+    ) -> None:
+        """Settle what became of it."""
+        pathway = self.pathway if outcome is Outcome.PROCEEDED else None
+        self.outcome = TaskOutcome(
+            outcome=outcome,
+            task_uuid=self.spec.uuid,
+            data_hash=self.spec.data_hash,
+            data_title=self.spec.data_title,
+            pathway=pathway.uuid if pathway else None,
+            pathway_name=pathway.name if pathway else None,
+            detail=detail,
+            error=error,
+            earlier_errors=earlier_errors,
+        )
+
+    def fail(self, error: BaseException, step: Step) -> None:
+        """Note what went wrong; whether that is the end is decided when the batch is concluded."""
+        self.failure = Failure(error, step)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong with one agent task, and where."""
+
+    error: BaseException
+    step: Step
+
+
+def still_open(works: Iterable[Work]) -> list[Work]:
+    """Return those of *works* for which there is something left to do."""
+    return [work for work in works if work.is_open]
