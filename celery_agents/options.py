@@ -12,23 +12,19 @@ from celery_agents.retries import RetryPolicy
 
 FailurePolicy = Literal["all", "any", "never"]
 
+#: Options of ``apply_async`` that say where a message goes. As task attributes Celery has deprecated them.
+ROUTING_OPTIONS = frozenset({"delivery_mode", "exchange", "priority", "queue", "routing_key"})
 #: Celery's own task options that are passed on as they are, see ``celery.app.task.Task``.
 CELERY_OPTIONS = frozenset(
     {
         "acks_late",
         "acks_on_failure_or_timeout",
         "compression",
-        "delivery_mode",
-        "exchange",
         "expires",
         "ignore_result",
-        "mandatory",
-        "priority",
-        "queue",
         "rate_limit",
         "reject_on_worker_lost",
         "resultrepr_maxsize",
-        "routing_key",
         "send_events",
         "soft_time_limit",
         "store_eager_result",
@@ -42,7 +38,9 @@ _ENCORD_OPTIONS = frozenset(
     {"label_row_metadata_include_args", "label_row_initialise_labels_args", "will_set_priority"}
 )
 _OUR_OPTIONS = frozenset({"name", "batch_size", "failure_policy"})
-_ALL_OPTIONS = CELERY_OPTIONS | _RETRY_OPTIONS | _ENCORD_OPTIONS | _OUR_OPTIONS | {"serializer"}
+_ALL_OPTIONS = (
+    CELERY_OPTIONS | ROUTING_OPTIONS | _RETRY_OPTIONS | _ENCORD_OPTIONS | _OUR_OPTIONS | {"serializer"}
+)
 
 #: Without these a message is gone when its worker dies, whatever the app's configuration says.
 _SAFE_BY_DEFAULT: Mapping[str, Any] = {
@@ -67,6 +65,9 @@ class StageOptions:
         default_factory=dict
     )  #: for ``LabelRowV2.initialise_labels``
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    routing: Mapping[str, Any] = field(
+        default_factory=dict
+    )  #: for ``apply_async``, unless it is told otherwise
     celery: Mapping[str, Any] = field(default_factory=dict)  #: for ``app.task``
 
 
@@ -86,13 +87,14 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         will_set_priority=_checked(given, "will_set_priority", bool, default=False),
         label_row_options=_arguments(given, "label_row_metadata_include_args"),
         initialise_options=_arguments(given, "label_row_initialise_labels_args"),
-        retry=_retry_policy({name: given[name] for name in _RETRY_OPTIONS & given.keys()}),
-        celery={
-            **_SAFE_BY_DEFAULT,
-            **{name: given[name] for name in CELERY_OPTIONS & given.keys()},
-            "serializer": "json",
-        },
+        retry=_retry_policy(_given(given, _RETRY_OPTIONS)),
+        routing=_given(given, ROUTING_OPTIONS),
+        celery={**_SAFE_BY_DEFAULT, **_given(given, CELERY_OPTIONS), "serializer": "json"},
     )
+
+
+def _given(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: given[name] for name in names & given.keys()}
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from celery import Celery, current_app, shared_task
 
-from celery_agents import producer
 from celery_agents.dependencies.plan import plan
 from celery_agents.errors import DeclarationError
 from celery_agents.executor import Agent
@@ -152,6 +151,8 @@ class QueueRunner:
         Raises:
             SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
         """
+        from celery_agents import producer
+
         return producer.sweep(self._tasks_for(stages), **options)
 
     def _tasks_for(self, stages: tuple[str | UUID, ...]) -> tuple[StageTask, ...]:
@@ -194,7 +195,10 @@ def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
     def run(self: StageTask, specs: object, carry: object = None) -> str:
         return self.process(specs, carry)
 
-    run.__name__ = getattr(function, "__name__", type(function).__name__)
+    name = getattr(function, "__name__", type(function).__name__)
+    run.__name__ = (
+        name if name.isidentifier() else "agent"
+    )  # Celery compiles it; a lambda's name is no identifier
     run.__qualname__ = getattr(function, "__qualname__", run.__name__)
     run.__doc__ = function.__doc__
     run.__module__ = function.__module__

@@ -62,6 +62,24 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         """The SDK's agent stage; uses the network at first. Raises SetupError where it is not there."""
         return self.runner.gateway.agent_stage(self.stage_agent.stage)
 
+    @property
+    def queue_name(self) -> str:
+        """The queue that messages go to when nothing else is asked for."""
+        route = self.app.amqp.router.route(dict(self.stage_agent.options.routing), self.name)
+        return str(route["queue"].name) if "queue" in route else str(self.app.conf.task_default_queue)
+
+    def apply_async(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        task_id: str | None = None,
+        producer: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Send a message, see ``celery.Task.apply_async``; the stage's queue, priority and so on are the defaults."""
+        chosen = {**self.stage_agent.options.routing, **options}
+        return super().apply_async(args, kwargs, task_id, producer, **chosen)
+
     def process(self, specs: object, carry: object = None) -> str:
         """Execute the specs of one message, or of one direct call; return the completion result's JSON.
 

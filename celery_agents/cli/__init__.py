@@ -25,16 +25,16 @@ COMMANDS = {
 class _CommandsOnDemand(click.Group):
     """A group that imports a command's module when it is needed, and says in one sentence what went wrong."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"{__name__}.{cmd_name}").command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         # Click's own asks each command for its line, which would import them all.
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -53,7 +53,7 @@ class _CommandsOnDemand(click.Group):
 
 @click.group(cls=_CommandsOnDemand)
 @click.pass_context
-def agents(ctx: click.Context, **preload_options: Any) -> None:
+def agents(ctx: click.Context, /, **preload_options: Any) -> None:
     """Run Encord workflow agents on Celery: check the set-up, enqueue stages, follow the work.
 
     \b

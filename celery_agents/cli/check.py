@@ -28,7 +28,9 @@ MARKS = {
 
 
 @click.command("check")
-@click.option("--timeout", default=20.0, show_default=True, metavar="SECONDS", help="Longest time for all checks together.")
+@click.option(
+    "--timeout", default=20.0, show_default=True, metavar="SECONDS", help="Longest time for all checks."
+)
 @json_option
 @click.pass_context
 def command(ctx: click.Context, timeout: float, as_json: bool) -> None:
@@ -72,7 +74,10 @@ def _sections(ctx: click.Context, tasks: Sequence[StageTask]) -> list[Section]:
     runners = {id(task.runner): task.runner for task in tasks}
     worker = celery_command(ctx, "worker")
     return [
-        *(Section(f"Encord {runner.project_hash}", _encord_probe(runner, tasks), describe) for runner in runners.values()),
+        *(
+            Section(f"Encord {each.project_hash}", _encord_probe(each, tasks), describe)
+            for each in runners.values()
+        ),
         Section("Broker and workers", lambda: probes.broker(app, tasks, worker), describe),
         Section("Result backend", lambda: probes.backend(app), describe),
         Section("Settings", lambda: settings.look(app, tasks), describe),
@@ -97,7 +102,9 @@ def _rendered(title: str, findings: Sequence[Finding]) -> Text:
 
 def _summary(verdicts: Counter[Verdict]) -> Text:
     if verdicts[Verdict.FAILED]:
-        return Text(f"\n{verdicts[Verdict.FAILED]} failed, {count(verdicts[Verdict.WARNING], 'warning')}.", "red bold")
+        return Text(
+            f"\n{verdicts[Verdict.FAILED]} failed, {count(verdicts[Verdict.WARNING], 'warning')}.", "red bold"
+        )
     if verdicts[Verdict.WARNING]:
-        return Text(f"\nAgents can work, with {count(verdicts[Verdict.WARNING], 'warning')}.", "yellow bold")
+        return Text(f"\nNothing failed; {count(verdicts[Verdict.WARNING], 'warning')}.", "yellow bold")
     return Text("\nEverything is in place.", "green bold")

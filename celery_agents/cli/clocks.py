@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from kombu import Connection
+from kombu.connection import Connection
 
 from celery_agents.cli.findings import Finding, failed, ok, warning
 
@@ -28,7 +29,7 @@ _ADVICE = "set this machine's clock (timedatectl set-ntp true)"
 def encords(domain: str) -> float | None:
     """Return what Encord's clock says, in Unix seconds, or None where it does not tell. Any answer will do."""
     try:
-        with urlopen(Request(domain, method="HEAD"), timeout=TIMEOUT) as answer:
+        with urlopen(Request(domain, method="HEAD"), timeout=TIMEOUT) as answer:  # noqa: S310 - the SDK's domain
             date = answer.headers.get("Date")
     except HTTPError as answer:
         date = answer.headers.get("Date")
@@ -41,12 +42,13 @@ def brokers(connection: Connection) -> float | None:
     """Return what the broker's clock says, in Unix seconds, or None where it has no such command."""
     if connection.transport.driver_type != "redis":
         return None
-    seconds, microseconds = connection.default_channel.client.time()
+    channel: Any = connection.default_channel
+    seconds, microseconds = channel.client.time()
     return float(seconds) + float(microseconds) / 1_000_000
 
 
 def compare(whose: str, read: Callable[[], float | None]) -> Finding | None:
-    """Return a finding about the difference between *whose* clock and this machine's, or None where it cannot be read."""
+    """Return a finding about how *whose* clock and this machine's differ, or None where it cannot be read."""
     before = time.time()
     theirs = read()
     if theirs is None:

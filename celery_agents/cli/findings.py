@@ -71,7 +71,9 @@ def run(sections: Sequence[Section], seconds: float) -> Iterator[tuple[Section, 
         look.join(max(deadline - time.monotonic(), 0))
         found = list(look.findings)
         if look.is_alive():
-            found.append(failed(look.section.title.lower(), f"no answer within {seconds:g} s", "see --timeout"))
+            found.append(
+                failed(look.section.title.lower(), f"no answer within {seconds:g} s", "see --timeout")
+            )
         yield look.section, found
 
 
@@ -85,5 +87,5 @@ class _Look(threading.Thread):
         try:
             for finding in self.section.look():
                 self.findings.append(finding)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one section must not cost the others
             self.findings.append(failed(self.section.title.lower(), self.section.describe(error)))

@@ -15,7 +15,7 @@ def main() -> None:
     \b
     celery-agents sandbox --help      a local server with Encord's protocol, to try things on
     celery -A app agents --help       everything about a running app: check, enqueue, status, watch
-    """
+    """  # noqa: D301 - click reads \b
 
 
 main.add_command(sandbox)

@@ -11,7 +11,7 @@ from celery.backends.base import DisabledBackend
 
 from celery_agents.cli import clocks
 from celery_agents.cli.declarations import function_path, queue_of
-from celery_agents.cli.findings import Finding, failed, note, ok, warning
+from celery_agents.cli.findings import Finding, Verdict, failed, note, ok, warning
 from celery_agents.cli.sentences import backend_is_down, broker_is_down, reason
 from celery_agents.cli.workers import CONNECT_TIMEOUT, Listeners, can_be_asked, listeners
 from celery_agents.errors import SetupError
@@ -30,10 +30,11 @@ def encord(runner: QueueRunner, tasks: Sequence[StageTask]) -> Iterator[Finding]
     except SetupError as error:
         yield failed("key", str(error))
         return
-    yield from filter(None, [clocks.compare("Encord", lambda: clocks.encords(domain))])
     project = list(_project(gateway, domain))
     yield from project
-    if project[-1].verdict == "ok":
+    # Also where the key is refused: a clock that differs makes every signature look old.
+    yield from filter(None, [clocks.compare("Encord", lambda: clocks.encords(domain))])
+    if project[-1].verdict is Verdict.OK:
         yield from _stages(gateway, tasks)
 
 
@@ -46,12 +47,16 @@ def _project(gateway: Gateway, domain: str) -> Iterator[Finding]:
         project = gateway.project
     except SetupError as error:
         if isinstance(error.__cause__, CREDENTIAL_ERRORS):
-            yield failed("key", str(error), "add its public half at Encord under Settings > Public keys, and see clock")
+            yield failed(
+                "key", str(error), "add its public half at Encord under Settings > Public keys, and see clock"
+            )
             return
         yield ok("key", f"accepted by {domain}")
         yield failed("project", str(error))
     except EncordException as error:
-        yield failed("key", f"{domain} cannot be asked: {reason(error)}", "check the network, and ENCORD_DOMAIN")
+        yield failed(
+            "key", f"{domain} cannot be asked: {reason(error)}", "check the network, and ENCORD_DOMAIN"
+        )
     else:
         yield ok("key", f"accepted by {domain}")
         yield ok("project", f"{project.title} ({gateway.project_hash})")
@@ -76,8 +81,9 @@ def _stages(gateway: Gateway, tasks: Sequence[StageTask]) -> Iterator[Finding]:
 
 def _pathways(stage: Any, titles: Mapping[Any, str]) -> Finding:
     if not stage.pathways:
-        return warning("pathways", f"{stage.title} has none: its agent tasks can only be held", "add one in the workflow")
-    return ok("pathways", ", ".join(f"{each.name} → {titles.get(each.destination_uuid, '?')}" for each in stage.pathways))
+        return warning("pathways", f"{stage.title} has none: its agent tasks can only be held")
+    leads_to = [f"{each.name} → {titles.get(each.destination_uuid, '?')}" for each in stage.pathways]
+    return ok("pathways", ", ".join(leads_to))
 
 
 def broker(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> Iterator[Finding]:
@@ -85,7 +91,7 @@ def broker(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> Iter
     with app.connection_for_write() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_TIMEOUT)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a transport raises
             yield failed("broker", broker_is_down(app, error))
             return
         yield ok("broker", f"{connection.as_uri()} accepts connections")
@@ -137,11 +143,13 @@ def backend(app: Celery) -> Iterator[Finding]:
         return
     where = chosen.as_uri()
     if app.conf.result_backend.startswith("rpc"):
-        yield note("backend", f"{where}: results reach only the process that sent the message, so `agents status` cannot")
+        yield note(
+            "backend", f"{where}: only the process that sent a message gets its result, not `agents status`"
+        )
         return
     try:
         _write_and_read(chosen)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever a backend raises
         yield failed("backend", backend_is_down(app, error))
     else:
         yield ok("backend", f"{where} stores and returns results")

@@ -83,7 +83,7 @@ def sandbox(
 
     While it runs, GET /sandbox/report tells what happened, GET /sandbox/audit every write, and
     POST /sandbox/faults takes more faults.
-    """
+    """  # noqa: D301 - click reads \b
     with _needing_the_extra():
         from celery_agents.sandbox import Fault, Limits, SandboxServer, Settings
         from celery_agents.sandbox.admin import is_loopback
@@ -128,7 +128,7 @@ def _stop_on_signals() -> threading.Event:
     """An event that Ctrl-C and SIGTERM set; before they could end the process with a traceback."""
     stop = threading.Event()
 
-    def set_it(number: int, frame: FrameType | None) -> None:
+    def set_it(_number: int, _frame: FrameType | None) -> None:
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -30,7 +30,8 @@ class CommandError(click.ClickException):
 
     def show(self, file: Any = None) -> None:
         """Print the sentence behind a red ``Error:``."""
-        click.echo(f"{click.style('Error:', fg='red', bold=True)} {self.message}", file=file, err=True, color=self.color)
+        mark = click.style("Error:", fg="red", bold=True)
+        click.echo(f"{mark} {self.message}", file=file, err=True, color=self.color)
 
 
 def as_click_exception(error: Exception, ctx: click.Context) -> Exception:

@@ -72,17 +72,19 @@ def _clean(part: RenderableType) -> RenderableType:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
     """Return a table; columns named in *right* hold numbers and are aligned to the right, None becomes a dash."""
-    rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    rendered = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         is_number = column in right
-        rendered.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+        rendered.add_column(
+            column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number
+        )
     for row in rows:
         rendered.add_row(*(cell if isinstance(cell, Text) else _text(cell) for cell in row))
     return rendered
 
 
 def _text(cell: object) -> Text:
-    return Text("–", style="dim") if cell is None else Text(redact(str(cell)))
+    return Text("-", style="dim") if cell is None else Text(redact(str(cell)))
 
 
 def print_json(document: Any, *, indent: int | None = 2) -> None:
@@ -104,4 +106,6 @@ def celery_command(ctx: click.Context, arguments: str) -> str:
 
 def json_option(function: Any) -> Any:
     """Add ``--json``, the same on every command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts instead of tables.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts instead of tables.")(
+        function
+    )

@@ -18,7 +18,7 @@ ANSWER_TIMEOUT = 1.0
 CONNECT_TIMEOUT = 5.0
 
 
-class NoAnswerError(OperationalError):  # type: ignore[misc]  # kombu has no types
+class NoAnswerError(OperationalError):
     """Raised when a peer neither answers nor refuses within the time that it has."""
 
 
@@ -33,7 +33,7 @@ def within(seconds: float, ask: Callable[[], Answer]) -> Answer:
     def run() -> None:
         try:
             answers.append(ask())
-        except BaseException as error:  # raised again in the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -67,7 +67,7 @@ class Listeners:
     """Which workers answered, and what each listens to and knows."""
 
     queues: dict[str, frozenset[str]]  #: worker -> names of the queues that it consumes
-    tasks: dict[str, frozenset[str]]  #: worker -> names of the tasks that it has registered; empty if not asked
+    tasks: dict[str, frozenset[str]]  #: worker -> names of its registered tasks; empty if not asked
 
     def of_queue(self, queue: str) -> list[str]:
         """Return the workers that consume *queue*."""
@@ -78,16 +78,49 @@ class Listeners:
         return [worker for worker in self.of_queue(queue) if task not in self.tasks.get(worker, ())]
 
 
+def ask(
+    app: Celery, *commands: str, timeout: float = ANSWER_TIMEOUT, **arguments: Any
+) -> list[dict[str, Any]]:
+    """Send the workers inspect *commands* and return for each what every worker answered.
+
+    Who is there is only known once nobody has answered for *timeout*. That is waited for once: the commands after the
+    first stop listening when as many have answered as the first time.
+    """
+    answers: list[dict[str, Any]] = []
+    for command in commands:
+        expected = len(answers[0]) if answers else None
+        found = {} if expected == 0 else _inspect(app, command, timeout, expected, arguments)
+        if expected is not None and len(found) < expected:
+            # A late answer to an earlier command was counted for one of these.
+            found = _inspect(app, command, timeout, None, arguments)
+        answers.append(found)
+    return answers
+
+
+def _inspect(
+    app: Celery, command: str, timeout: float, limit: int | None, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    replies = (
+        app.control.broadcast(command, reply=True, timeout=timeout, limit=limit, arguments=arguments) or ()
+    )
+    return {worker: answer for reply in replies for worker, answer in reply.items()}
+
+
 def listeners(app: Celery, *, with_tasks: bool = False, timeout: float = ANSWER_TIMEOUT) -> Listeners:
     """Ask every worker which queues it consumes and, with *with_tasks*, which tasks it has registered."""
-    inspect = app.control.inspect(timeout=timeout)
-    queues = inspect.active_queues() or {}
-    tasks = (inspect.registered() or {}) if with_tasks and queues else {}
-    return Listeners(
-        queues={worker: frozenset(queue["name"] for queue in found or ()) for worker, found in queues.items()},
-        # A registered task comes as "name [rate_limit=…]".
-        tasks={worker: frozenset(name.split(" [")[0] for name in names) for worker, names in tasks.items()},
-    )
+    commands = ("active_queues", "registered") if with_tasks else ("active_queues",)
+    queues, *rest = ask(app, *commands, timeout=timeout)
+    return Listeners(queues=queues_by_worker(queues), tasks=_tasks_by_worker(rest[0]) if rest else {})
+
+
+def queues_by_worker(answers: dict[str, Any]) -> dict[str, frozenset[str]]:
+    """Read the answers to ``active_queues``."""
+    return {worker: frozenset(queue["name"] for queue in found or ()) for worker, found in answers.items()}
+
+
+def _tasks_by_worker(answers: dict[str, Any]) -> dict[str, frozenset[str]]:
+    # A registered task comes as "name" or "name [rate_limit=…]".
+    return {worker: frozenset(name.split(" [")[0] for name in found) for worker, found in answers.items()}
 
 
 def unheard(app: Celery, queues: Iterable[str]) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import builtins
 import functools
 import inspect
-import sys
 from collections import ChainMap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -118,9 +117,9 @@ def _evaluate(annotation: Any, scope: Scope) -> Any:
     if not isinstance(annotation, str):
         return getattr(annotation, "__value__", annotation)
     try:
-        value = eval(annotation, scope.module, scope.names)
-    except Exception:
-        # Whatever is wrong with it, it is wrong only for a parameter that then has nothing else to go by.
+        # The text is the user's own code, in the place that Python itself would evaluate it in.
+        value = eval(annotation, scope.module, scope.names)  # noqa: S307
+    except Exception:  # noqa: BLE001 - it matters only if the parameter has nothing else to go by
         return Unresolved(annotation)
     return _evaluate(value, scope)
 
@@ -152,11 +151,11 @@ def _enclosing_locals(code: CodeType) -> Iterator[dict[str, Any]]:
     A name that only a string annotation mentions is not in the function's closure; but a nested function is
     decorated while the functions around it still run, and their code holds its code as a constant.
     """
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
+    frame = inspect.currentframe()
+    while frame is not None:
         if _holds(frame.f_code, code):
             yield frame.f_locals
+        frame = frame.f_back
 
 
 def _holds(outer: CodeType, code: CodeType) -> bool:

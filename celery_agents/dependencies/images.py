@@ -28,9 +28,8 @@ def decode_image(file: IO[bytes]) -> NDArray[np.uint8]:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:
-        # Every kind of program writes EXIF, and broken EXIF, which Pillow answers in many ways, must not cost
-        # an image whose pixels can be read.
+    except Exception:  # noqa: BLE001 - Pillow answers broken EXIF in many ways
+        # Every kind of program writes EXIF; where it is broken the pixels can still be read.
         return image
 
 

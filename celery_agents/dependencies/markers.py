@@ -13,12 +13,13 @@ class Depends:
     class itself is called. A generator function is resumed after the agent, for its clean-up.
     """
 
-    def __new__(cls, dependency: Callable[..., Any] | None = None) -> Any:
-        # Any, because type checkers would otherwise refuse `x: T = Depends(f)`: the default is no T.
-        return super().__new__(cls)
+    dependency: Callable[..., Any] | None
 
-    def __init__(self, dependency: Callable[..., Any] | None = None) -> None:
-        self.dependency = dependency
+    # Made by __new__ and declared Any, because type checkers would otherwise refuse `x: T = Depends(f)`.
+    def __new__(cls, dependency: Callable[..., Any] | None = None) -> Any:  # noqa: D102
+        marker = super().__new__(cls)
+        marker.dependency = dependency
+        return marker
 
     def __repr__(self) -> str:
         name = getattr(self.dependency, "__name__", type(self.dependency).__name__)

@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, TemporaryDirectory
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 # What downloads and decodes is imported when first used: an app module that only names these functions is
 # imported by every worker, beat, Flower and shell. The planner reads the dotted annotations below without
@@ -125,7 +126,7 @@ def _suffix(storage_item: encord.storage.StorageItem) -> str:
     """The best guess at a file suffix, from the item's MIME type, URL, name or kind, in this order."""
     mime_type = (
         storage_item.mime_type
-        or mimetypes.guess_type(storage_item.get_signed_url() or "")[0]
+        or mimetypes.guess_type(urlsplit(storage_item.get_signed_url() or "").path)[0]
         or mimetypes.guess_type(storage_item.name)[0]
         or FALLBACK_MIME_TYPES.get(storage_item.item_type.value, "application/octet-stream")
     )

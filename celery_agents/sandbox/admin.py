@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hmac
 import ipaddress
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -38,24 +39,27 @@ class Admin:
 
     def answer(self, method: str, path: str, query: str, body: Any) -> Json | list[Json]:
         """The answer to one request. Raises `SandboxError` leaves for what cannot be answered."""
-        match method, path.removeprefix(PREFIX):
-            case "GET", "health":
-                return {"status": "ok"}
-            case "GET", "report":
-                return report(self.state, self.counters)
-            case "GET", "audit":
-                return self._audit(dict(parse_qsl(query)))
-            case "GET", "faults":
-                return self.faults.to_json()
-            case "POST", "faults":
-                return self._set_faults(body)
-            case "DELETE", "faults":
-                self.faults.clear()
-                return self.faults.to_json()
-            case "POST", "reset-counters":
-                self.counters.reset()
-                return {"status": "ok"}
-        raise NotEmulatedError(f"the sandbox has no route {method} {path}")
+        answers: Mapping[str, Callable[[], Json | list[Json]]] = {
+            "GET health": lambda: {"status": "ok"},
+            "GET report": lambda: report(self.state, self.counters),
+            "GET audit": lambda: self._audit(dict(parse_qsl(query))),
+            "GET faults": self.faults.to_json,
+            "POST faults": lambda: self._set_faults(body),
+            "DELETE faults": self._clear_faults,
+            "POST reset-counters": self._reset_counters,
+        }
+        found = answers.get(f"{method} {path.removeprefix(PREFIX)}")
+        if found is None:
+            raise NotEmulatedError(f"the sandbox has no route {method} {path}")
+        return found()
+
+    def _reset_counters(self) -> Json:
+        self.counters.reset()
+        return {"status": "ok"}
+
+    def _clear_faults(self) -> list[Json]:
+        self.faults.clear()
+        return self.faults.to_json()
 
     def _audit(self, query: dict[str, str]) -> Json:
         try:

@@ -38,6 +38,9 @@ class Limits:
     """Seconds that a signed URL stays good."""
 
 
+DEFAULT_LIMITS = Limits()
+
+
 class Application:
     """Serves one `Sandbox`."""
 
@@ -49,6 +52,7 @@ class Application:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
         request = Request(scope, receive)
         try:
             response = await self._respond(request)

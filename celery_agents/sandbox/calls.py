@@ -42,10 +42,12 @@ class RawRequest:
 
     @property
     def path(self) -> str:
+        """The target up to the query."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> list[tuple[str, str]]:
+        """Names and values of the query, in order, decoded."""
         return parse_qsl(self.target.partition("?")[2], keep_blank_values=True)
 
 
@@ -93,7 +95,7 @@ class Call(Protocol):
     name: str
 
     def run(self) -> Reply:
-        """Authenticate, act and answer; never raises for what the rules refuse."""
+        """Authenticate, act and answer. What the rules refuse is an answer, too."""
 
     def interfere(self, count: int) -> None:
         """Let somebody else move tasks that the call is about."""
@@ -120,6 +122,7 @@ class V2Call:
         self.name = self._found[0].name if self._found else UNKNOWN
 
     def run(self) -> Reply:
+        """Authenticate, act and answer."""
         writes = self._found is None or (self._raw.method != "GET" and self.name not in _READS)
         try:
             result = self._gate.perform(self.name, writes=writes, user=self._user, act=self._act)
@@ -129,6 +132,7 @@ class V2Call:
         return Reply(200, orjson.dumps(result))
 
     def interfere(self, count: int) -> None:
+        """Let somebody else move tasks that the call is about."""
         if self._found is None or not self.name.startswith("tasks."):
             return
         parameters, body = self._found[1], orjson.loads(self._raw.body or b"null")
@@ -137,7 +141,7 @@ class V2Call:
             project.interfere(parameters["stage"], _tasks_named(body), count)
 
     def failure(self, error: str, detail: str) -> Reply:
-        # v2 has no error names: a fault that gives one is answered as an error of the server.
+        """A server error, as v2 has no error names."""
         return Reply(500, orjson.dumps({"message": f"{error}: {detail}"}))
 
     def _user(self) -> str:
@@ -168,6 +172,7 @@ class LegacyCall:
         self.name = query.name if query else UNKNOWN
 
     def run(self) -> Reply:
+        """Authenticate, act and answer."""
         writes = self._query is None or self._method != "GET"
         try:
             result = self._gate.perform(self.name, writes=writes, user=self._user, act=self._act)
@@ -179,6 +184,7 @@ class LegacyCall:
         """The legacy API has no calls on tasks."""
 
     def failure(self, error: str, detail: str) -> Reply:
+        """The form in which this API reports an error that a fault asks for by name."""
         return Reply(200, orjson.dumps({"status": 500, "response": [error], "payload": detail}))
 
     def _user(self) -> str:

@@ -34,9 +34,11 @@ class FeatureFilter:
     classifications: Collection[str] | None = None
 
     def shows_object(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an object is shown."""
         return self.objects is None or entry.get("featureHash") in self.objects
 
     def shows_classification(self, entry: Mapping[str, Any]) -> bool:
+        """Whether a classification is shown."""
         return self.classifications is None or entry.get("featureHash") in self.classifications
 
 
@@ -197,7 +199,7 @@ def _sound(known: Json) -> Json:
     }
 
 
-def _nothing(known: Json) -> Json:
+def _nothing(_known: Json) -> Json:
     return {}
 
 

@@ -73,6 +73,7 @@ class MediaSpec:
 
     @property
     def mime_type(self) -> str:
+        """What the file is served as."""
         return MIME_TYPES[self.format]
 
 
@@ -204,7 +205,22 @@ def _sound(spec: MediaSpec) -> bytes:
     return buffer.getvalue()
 
 
-_WORDS = "the red box stands on a dim ground and waits for an agent to find it before the light goes".split()
+_WORDS = (
+    "the",
+    "red",
+    "box",
+    "stands",
+    "on",
+    "dim",
+    "ground",
+    "and",
+    "waits",
+    "for",
+    "an",
+    "agent",
+    "all",
+    "day",
+)
 
 
 def _sentence(spec: MediaSpec) -> str:

@@ -235,6 +235,26 @@ def delete_items(call: Incoming) -> Json:
     return {"removedItemsCount": removed, "removedFoldersCount": 0}
 
 
+def create_folder(call: Incoming) -> Json:
+    """`user_client.create_storage_folder`."""
+    description = call.fields.optional_text("description") or ""
+    folder = call.state.storage.add_folder(call.fields.text("name"), call.who, description)
+    _note(call, "folders.create", detail={"folder_uuid": folder.uuid})
+    return wire.folder(folder)
+
+
+def get_folder(call: Incoming) -> Json:
+    """`user_client.get_storage_folder`."""
+    return wire.folder(call.state.storage.folder(call.parameters["folder"]))
+
+
+def list_items(call: Incoming) -> Json:
+    """`folder.list_items`, in one page and with the item types as the only filter."""
+    types, sign = call.all_asked("itemTypes"), call.asked_flag("signUrls")
+    items = call.state.storage.items_in(call.parameters["folder"])
+    return wire.page([_item(call, item, sign=sign) for item in items if not types or item.kind in types])
+
+
 def delete_folder(call: Incoming) -> None:
     """`folder.delete`."""
     call.state.storage.remove_folder(call.parameters["folder"])
@@ -295,6 +315,9 @@ ROUTES = _routes("""
     storage.patch       PATCH   storage/folders/{folder}/items/{item}                  patch_item
     storage.patch_bulk  PATCH   storage/items/patch-bulk                               patch_items
     storage.delete      POST    storage/folders/{folder}/items/delete                  delete_items
+    folders.create      POST    storage/folders                                        create_folder
+    folders.get         GET     storage/folders/{folder}                               get_folder
+    folders.items       GET     storage/folders/{folder}/items                         list_items
     folders.delete      DELETE  storage/folders/{folder}                               delete_folder
     priorities.set      POST    projects/{project}/priorities                          set_priorities
     projects.get        GET     projects/{project}                                     get_project

@@ -9,14 +9,14 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import signatures
 from .admin import Admin, report
-from .app import Application, Limits
+from .app import DEFAULT_LIMITS, Application, Limits
 from .audit import Audit
 from .calls import Gate
 from .counters import Counters
@@ -27,6 +27,8 @@ from .signed_urls import UrlSigner
 from .state import Sandbox
 
 _BACKLOG = 2048
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+"""From this machine, where the server listens on every address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,7 @@ class Settings:
     """OpenSSH text of the key to let in; made at the start if there is none."""
     admin_token: str | None = None
     """For callers of `/sandbox/` from other machines; made at the start if there is none."""
-    limits: Limits = Limits()
+    limits: Limits = DEFAULT_LIMITS
     clock: Clock = utc_now
 
 
@@ -79,7 +81,7 @@ class SandboxServer:
         """
         return cls(state, Settings(**settings)).started()
 
-    def started(self) -> SandboxServer:
+    def started(self) -> Self:
         """Serve in a thread, and return once connections are accepted. Raises what kept it from starting."""
         self._thread = threading.Thread(target=self._serve, name="celery-agents-sandbox", daemon=True)
         self._thread.start()
@@ -89,7 +91,7 @@ class SandboxServer:
             raise self._failure
         return self
 
-    def __enter__(self) -> SandboxServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -103,14 +105,15 @@ class SandboxServer:
 
     @property
     def port(self) -> int:
+        """The port that is listened on."""
         return int(self._socket.getsockname()[1])
 
     @property
     def url(self) -> str:
         """What the SDK takes as `domain`."""
         host = self._settings.host
-        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        return f"http://{shown}:{self.port}"
+        host = _REACHED_AT.get(host, host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def project_hash(self) -> str:
@@ -121,6 +124,7 @@ class SandboxServer:
 
     @property
     def audit(self) -> Audit:
+        """Every write that was accepted or refused."""
         return self.state.audit
 
     @property

@@ -87,7 +87,8 @@ def public_key_of(private_key: str) -> str:
     """The hexadecimal public key of an OpenSSH private key. Raises ValueError for any other kind of key."""
     key = load_ssh_private_key(private_key.encode("ascii"), password=None)
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError("the key is not an ed25519 key, the only kind that Encord takes")
+        # Not TypeError: the text is of the right type and holds the wrong kind of key, as with garbage.
+        raise ValueError("the key is not an ed25519 key, the only kind that Encord takes")  # noqa: TRY004
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
 
 

@@ -84,10 +84,12 @@ class DataUnit:
 
     @property
     def title(self) -> str:
+        """The item's name."""
         return self.item.name
 
     @property
     def kind(self) -> Kind:
+        """The item's kind."""
         return self.item.kind
 
     @property
@@ -121,6 +123,7 @@ class Folder:
     name: str
     owner: str
     created_at: datetime
+    description: str = ""
 
 
 @dataclass
@@ -147,9 +150,9 @@ class Storage:
         self.folders: dict[str, Folder] = {}
         self.items: dict[str, Item] = {}
 
-    def add_folder(self, name: str, owner: str) -> Folder:
+    def add_folder(self, name: str, owner: str, description: str = "") -> Folder:
         """Make an empty folder."""
-        folder = Folder(self._identifiers.uuid(), name, owner, self._clock())
+        folder = Folder(self._identifiers.uuid(), name, owner, self._clock(), description)
         self.folders[folder.uuid] = folder
         return folder
 
@@ -160,12 +163,25 @@ class Storage:
 
         Raises `NotFoundError` for an unknown folder.
         """
-        if folder_uuid not in self.folders:
-            raise NotFoundError(f"no storage folder {folder_uuid}")
+        self.folder(folder_uuid)
         build = _Blueprint(
             self, folder_uuid, name, owner, self._identifiers.number() if seed is None else seed
         )
         return _BLUEPRINTS[kind](build)
+
+    def folder(self, uuid: str) -> Folder:
+        """The folder. Raises `NotFoundError`."""
+        folder = self.folders.get(uuid)
+        if folder is None:
+            raise NotFoundError(f"no storage folder {uuid}")
+        return folder
+
+    def items_in(self, folder_uuid: str) -> list[Item]:
+        """The items of a folder, without those that are parts of a group. Raises `NotFoundError`."""
+        self.folder(folder_uuid)
+        here = [item for item in self.items.values() if item.folder_uuid == folder_uuid]
+        parts = {child.uuid for item in here for child in item.children}
+        return [item for item in here if item.uuid not in parts]
 
     def put(
         self,
@@ -225,9 +241,7 @@ class Storage:
 
     def remove_folder(self, uuid: str) -> None:
         """Delete a folder. Raises `NotFoundError`, and `InvalidArgumentsError` while it holds items."""
-        if uuid not in self.folders:
-            raise NotFoundError(f"no storage folder {uuid}")
-        if any(item.folder_uuid == uuid for item in self.items.values()):
+        if self.items_in(uuid):
             raise InvalidArgumentsError("the folder is not empty")
         del self.folders[uuid]
 

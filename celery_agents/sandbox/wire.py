@@ -160,12 +160,12 @@ def folder(folder: Folder) -> Json:
         "uuid": folder.uuid,
         "parent": None,
         "name": folder.name,
-        "description": "",
+        "description": folder.description,
         "clientMetadata": None,
         "owner": folder.owner,
         "createdAt": folder.created_at.isoformat(),
         "lastEditedAt": folder.created_at.isoformat(),
-        "userRole": _ADMIN,
+        "userRole": "admin",
         "syncedDatasetHash": None,
         "pathToRoot": [],
     }
@@ -216,7 +216,7 @@ def _stage(stage: Stage) -> Json:
     return node
 
 
-def _no_facts(media: MediaSpec) -> Json:
+def _no_facts(_media: MediaSpec) -> Json:
     return {}
 
 

@@ -60,11 +60,10 @@ class MediaServer(ThreadingHTTPServer):
     def _storage_api(self, path: str) -> str:
         parts = path.split("/")
         if parts[-1] == "child-items":
-            page = Page[orm.StorageItem](results=self.children[parts[-2]])
-            return page.model_dump_json(by_alias=True)
+            return str(Page[orm.StorageItem](results=self.children[parts[-2]]).model_dump_json(by_alias=True))
         item = self.items[parts[-1]]
         renewed = item.model_copy(update={"signed_url": f"{item.signed_url}&renewed=1"})
-        return renewed.model_dump_json(by_alias=True)
+        return str(renewed.model_dump_json(by_alias=True))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             pass  # the client has had enough, which is what the test is about
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
 

@@ -89,7 +89,9 @@ def test_after_the_last_attempt_the_error_says_that_it_may_pass(
     item = make_item("image", Reply(status=503))
 
     error = refused(item)
-    assert str(error) == f"The file of storage item {item.uuid} could not be fetched: the server answered 503."
+    assert (
+        str(error) == f"The file of storage item {item.uuid} could not be fetched: the server answered 503."
+    )
     assert (error.transient, error.status) == (True, 503)
     assert len(server.seen) == 3
 
@@ -141,7 +143,7 @@ def test_an_item_without_a_signed_url_is_a_value_error(make_item: MakeItem) -> N
     item = make_item("scene")
 
     with (
-        pytest.warns(DeprecationWarning),
+        pytest.warns(DeprecationWarning, match="not supported for"),
         pytest.raises(ValueError, match=f"Storage item {item.uuid} has no signed URL"),
     ):
         fetch(item)

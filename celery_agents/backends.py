@@ -1,0 +1,192 @@
+"""What differs between Celery's result backends, as a table: how many messages' results are read in one round trip.
+
+A backend is recognised by what it can do, not by its name. Everything here that is not public in Celery is named beside
+its use; a backend without it is asked message by message through ``get_task_meta``, which every backend has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from celery.backends.base import DisabledBackend
+from celery.exceptions import ImproperlyConfigured, SecurityError
+from celery.exceptions import TimeoutError as ResultTimeoutError
+from kombu.exceptions import DecodeError, SerializerNotInstalled
+
+from celery_agents.errors import SetupError
+from celery_agents.redaction import redact
+from celery_agents.snapshots import Stored
+
+#: Results read in one round trip. That of a hundred agent tasks has about 40 kB, so these are some 20 MB.
+CHUNK = 500
+
+#: Replies that may lie in an RPC reply queue. Celery gives up, and loses what it has read, at 1000: a few hundred
+#: messages that report their progress.
+REPLY_BACKLOG = 1_000_000
+
+#: What decoding a stored result raises where it is not JSON, not a result, or names something that is no exception.
+UNREADABLE_ERRORS = (
+    DecodeError,
+    SerializerNotInstalled,
+    SecurityError,
+    ValueError,
+    TypeError,
+    LookupError,
+)
+
+_PENDING = {"status": "PENDING", "result": None}
+
+Read = Callable[[Any, list[str]], Iterator[Stored]]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendKind:
+    """How results are read from one kind of result backend."""
+
+    can: Callable[[Any], bool]  #: whether a backend is of this kind
+    read: Read  #: gives what is stored for each of at most ``CHUNK`` ids, in their order
+    reads_once: bool = (
+        False  #: whether what has been read is gone from the backend, so that the reader must keep it
+    )
+    notifies: bool = False  #: whether it tells when a message has ended, so that waiting needs no polling
+
+
+def _read_by_key(backend: Any, ids: list[str]) -> Iterator[Stored]:
+    # celery.backends.base.BaseKeyValueStoreBackend: get_key_for_task, mget, decode_result.
+    keys = [backend.get_key_for_task(message_id) for message_id in ids]
+    try:
+        found = backend.mget(keys)
+    except NotImplementedError:  # what the base class does; DynamoDB's leaves it so
+        yield from _read_one_by_one(backend, ids)
+        return
+    # Redis answers with a list, memcached with a dict of the keys that it has.
+    payloads = [found.get(key) for key in keys] if hasattr(found, "get") else found
+    for payload in payloads:
+        yield _decoded(backend.decode_result, payload) if payload else _PENDING
+
+
+def _read_by_query(backend: Any, ids: list[str]) -> Iterator[Stored]:
+    # celery.backends.database.DatabaseBackend: ResultSession, task_cls. Only the columns that are needed are asked for:
+    # a table made by an older Celery may lack others.
+    task = backend.task_cls
+    with closing(backend.ResultSession()) as session:
+        query = session.query(task.task_id, task.status, task.result, task.traceback)
+        rows = {row.task_id: row for row in query.filter(task.task_id.in_(ids))}
+    for message_id in ids:
+        row = rows.get(message_id)
+        yield _PENDING if row is None else _decoded(lambda found: _meta_in(backend, found), row)
+
+
+def _meta_in(backend: Any, row: Any) -> Stored:
+    # Celery 5.6 stores what comes back as an object, 5.7 what `decode` reads; `decode` refuses anything but JSON.
+    value = backend.decode(row.result) if isinstance(row.result, bytes) else row.result
+    meta: Stored = backend.meta_from_decoded(
+        {"status": row.status, "result": value, "traceback": row.traceback}
+    )
+    return meta
+
+
+def _read_replies(backend: Any, ids: list[str]) -> Iterator[Stored]:
+    # celery.backends.rpc.RPCBackend: get_task_meta(backlog_limit) takes everything from the reply queue and puts aside
+    # what was not asked for; finals also go to _pending_messages, which Celery 5.6 does not look at again.
+    for message_id in ids:
+        meta = _decoded(lambda wanted: backend.get_task_meta(wanted, backlog_limit=REPLY_BACKLOG), message_id)
+        if isinstance(meta, Exception) or meta["status"] != "PENDING":
+            yield meta
+            continue
+        put_aside = backend._pending_messages  # noqa: SLF001  # see above
+        aside = put_aside.take(message_id, None)
+        if aside is not None:
+            put_aside.put(message_id, aside)
+        yield _decoded(backend.meta_from_decoded, dict(aside)) if aside else meta
+
+
+def _read_one_by_one(backend: Any, ids: list[str]) -> Iterator[Stored]:
+    for message_id in ids:
+        yield _decoded(backend.get_task_meta, message_id)
+
+
+def _decoded(decode: Callable[[Any], Stored], payload: Any) -> Stored:
+    try:
+        meta = decode(payload)
+        meta["status"]  # type: ignore[index]  # anything may be stored under a result's key
+    except UNREADABLE_ERRORS as error:
+        return error
+    return meta
+
+
+def _has(*names: str) -> Callable[[Any], bool]:
+    return lambda backend: all(hasattr(backend, name) for name in names)
+
+
+_KINDS = (
+    BackendKind(_has("mget", "get_key_for_task", "result_consumer"), _read_by_key, notifies=True),
+    BackendKind(_has("mget", "get_key_for_task"), _read_by_key),
+    BackendKind(_has("ResultSession", "task_cls"), _read_by_query),
+    # Its consumer would take the replies of other messages, and drop their progress: asking is better than waiting.
+    BackendKind(_has("BacklogLimitExceeded", "_pending_messages"), _read_replies, reads_once=True),
+    BackendKind(lambda _: True, _read_one_by_one),
+)
+
+
+def kind_of(backend: Any) -> BackendKind:
+    """Return how to read from *backend*."""
+    return next(kind for kind in _KINDS if kind.can(backend))
+
+
+def read(backend: Any, ids: Iterable[str]) -> Iterator[Stored]:
+    """Yield what *backend* holds for each of *ids*, in their order, as few round trips as it allows.
+
+    *ids* is read chunk by chunk, and so is the backend: what is yielded and dropped takes no memory.
+
+    Raises:
+        SetupError: There is no result backend, or it cannot be reached.
+    """
+    if isinstance(backend, DisabledBackend):
+        raise SetupError("This app has no result backend: set result_backend in its configuration.")
+    kind, remaining = kind_of(backend), iter(ids)
+    while chunk := list(islice(remaining, CHUNK)):
+        yield from _explained(backend, kind.read(backend, chunk))
+
+
+def _explained(backend: Any, reading: Iterator[Stored]) -> Iterator[Stored]:
+    try:
+        yield from reading
+    except ImproperlyConfigured as error:
+        raise SetupError(redact(str(error))) from error
+    except Exception as error:  # each backend's client raises errors of its own
+        raise SetupError(
+            f"The result backend {_address(backend)} cannot be read: {redact(str(error))}"
+        ) from error
+
+
+def _address(backend: Any) -> str:
+    return redact(str(backend.as_uri()))
+
+
+def pause(app: Any, message_id: str, told: float, untold: float) -> None:
+    """Wait for about *told* seconds or until the message has ended, where the backend tells; else sleep *untold*."""
+    # Celery looks at the clock only once a second while it waits for a notification (Drainer.drain_events_until).
+    if told < 1 or not kind_of(app.backend).notifies:
+        time.sleep(untold)
+        return
+    result = app.AsyncResult(message_id)
+    try:
+        result.get(timeout=told, propagate=False)
+    except (ResultTimeoutError, *UNREADABLE_ERRORS):
+        pass  # whoever waits looks at what is stored, and finds the same
+    finally:
+        # Celery would hold on to what timed out until its message has ended.
+        app.backend.remove_pending_result(result)
+
+
+def is_old_news(backend: Any, stored: Stored) -> bool:
+    """Whether *stored* only means that nothing has come since the last look: what was seen then still holds."""
+    if isinstance(stored, Exception) or stored["status"] != "PENDING":
+        return False
+    return kind_of(backend).reads_once

@@ -1,0 +1,104 @@
+"""A Celery configuration that is right for agents: copy it next to your app, and keep the reasons with the settings.
+
+    app = Celery("app")
+    app.config_from_object("celeryconfig")
+
+Agents differ from the tasks that Celery's defaults are made for: a message is a batch that runs for seconds or
+minutes, each second of it costs money, and what it wrote to Encord cannot be unwritten.
+"""
+
+import os
+
+# ------------------------------------------------------------------------------------ where messages and results go
+
+#: From the environment, so that one image and one file serve every deployment. RabbitMQ works as well.
+broker_url = os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0")
+
+#: Where results are looked up. A database of its own, so that the broker's can be emptied without losing results.
+result_backend = os.environ.get("CELERY_RESULT_BACKEND", "redis://localhost:6379/1")
+
+#: Agents get a queue of their own: a worker that also has the app's other tasks would let e-mails wait for models.
+task_default_queue = "agents"
+
+# ------------------------------------------------------------------------------------------------- JSON, nothing else
+
+#: Pickle runs whatever somebody puts into the broker. All that agents send and return is JSON, so refuse the rest.
+task_serializer = result_serializer = event_serializer = "json"
+accept_content = result_accept_content = ["json"]
+
+# ------------------------------------------------------------------------------------------------------ nothing is lost
+
+#: Acknowledge a message when it is done, not when it is begun: the batch of a killed worker comes back.
+task_acks_late = True
+
+#: The same for one pool process, which the kernel kills first where memory runs out. Celery's default acknowledges
+#: the batch and loses it. The price: a batch that kills its process every time comes back every time. Watch for it.
+task_reject_on_worker_lost = True
+
+#: A redelivered message whose result is stored already was done: acknowledge it and do not run it again.
+worker_deduplicate_successful_tasks = True
+
+#: Late acknowledgements are no good after the broker connection broke: the broker has given the batch to another
+#: worker. Stop the copy here and let the batch run once, there. Tried on Redis, connections cut in mid-batch: with
+#: False every batch ran twice to its end, with True once. What is stopped is repeated, and finds GONE what it moved.
+worker_cancel_long_running_tasks_on_connection_loss = True
+
+#: A batch may take so long, and is then interrupted by an exception, and a minute later killed. A model that hangs must
+#: not hold a process for ever. Stages with slower agents set ``time_limit=`` and ``soft_time_limit=`` themselves.
+task_time_limit = 15 * 60
+task_soft_time_limit = task_time_limit - 60
+
+#: Redis cannot see that a worker died: it gives a message to somebody else when it was not acknowledged for so many
+#: seconds. Shorter than the longest batch, and that batch runs twice; longer, and a killed worker's batch waits longer.
+#: A worker also holds, unacknowledged, what waits for its retry: hence the longest pause, a stage's
+#: ``retry_backoff_max``, on top of the time limit, and five minutes of room. Raise it with any stage's ``time_limit``.
+#: RabbitMQ sees a dead worker at once and has no such option; its own limit, ``consumer_timeout``, is 30 minutes too.
+broker_transport_options = (
+    {"visibility_timeout": task_time_limit + 10 * 60 + 5 * 60}
+    if broker_url.startswith(("redis", "sentinel", "sqs"))
+    else {}
+)
+
+#: A worker that starts before its broker waits for it instead of exiting: containers start in any order.
+broker_connection_retry_on_startup = True
+
+#: And one whose broker is away for a night goes on in the morning; Celery's default gives up after 100 attempts.
+broker_connection_max_retries = None
+
+#: Notice a broker that vanished without closing the connection (a failed-over host, a forgetful load balancer).
+redis_socket_keepalive = True
+redis_backend_health_check_interval = 30
+
+# ------------------------------------------------------------------------------------------------------ who works when
+
+#: A worker takes as many batches as it has processes. Prefetched ones would wait behind a long one here, while another
+#: worker is idle; together with late acknowledgements 1 means: none is taken in advance.
+worker_prefetch_multiplier = 1
+
+#: A pool process that has grown beyond this (KiB) is replaced after its batch, before the kernel kills it in the middle
+#: of one: decoders and SDKs leak. It must be well above what your model needs, or the model is loaded for each batch.
+#: ``worker_max_tasks_per_child`` does the same by number, and reloads models whether there is need or not.
+worker_max_memory_per_child = int(os.environ.get("CELERY_WORKER_MAX_MEMORY_PER_CHILD", str(4 * 1024 * 1024)))
+
+#: Where a worker is started with REMAP_SIGTERM=SIGQUIT (docker-compose.yml does), SIGTERM gives running batches so many
+#: seconds to finish, then stops them and puts them back into the queue. Without it a worker waits until its container
+#: is killed, and what it ran then waits for the visibility timeout. Keep it below the container's grace period.
+worker_soft_shutdown_timeout = 30.0
+
+# ---------------------------------------------------------------------------------------------- what can be asked later
+
+#: Tells a batch that runs from one that waits.
+task_track_started = True
+
+#: A failed batch is worth knowing of even for a stage that keeps no results.
+task_store_errors_even_if_ignored = True
+
+#: Results carry an outcome for each agent task, about half a kilobyte. Long enough for Monday to look into Friday.
+result_expires = 3 * 24 * 60 * 60
+
+#: Store the task's name, arguments, queue and worker with the result: a failed batch can be told, and sent again.
+result_extended = True
+
+#: Events for Flower and ``celery -A app agents watch``: what was sent, begun, done, and where.
+worker_send_task_events = True
+task_send_sent_event = True

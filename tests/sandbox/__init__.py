@@ -1,0 +1,1 @@
+"""The sandbox, driven by the real Encord SDK, by hand-made requests, and without HTTP."""
