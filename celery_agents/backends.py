@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from celery.backends.base import DisabledBackend
-from celery.exceptions import ImproperlyConfigured, SecurityError
+from celery.exceptions import SecurityError
 from celery.exceptions import TimeoutError as ResultTimeoutError
 from kombu.exceptions import DecodeError, SerializerNotInstalled
 
@@ -139,6 +139,32 @@ def kind_of(backend: Any) -> BackendKind:
     return next(kind for kind in _KINDS if kind.can(backend))
 
 
+def backend_of(app: Any) -> Any:
+    """Return the app's result backend.
+
+    Raises:
+        SetupError: It cannot be made: a client library is missing, an address is wrong, a database is down.
+    """
+    try:
+        return app.backend
+    except Exception as error:  # each backend's client raises errors of its own
+        raise SetupError(f"The result backend cannot be used: {_sentence(error)}") from error
+
+
+def check(app: Any) -> None:
+    """Ask the app's result backend something, if it has one.
+
+    Celery subscribes to the result of each message that it sends; where the backend is down it tries for 20 seconds.
+
+    Raises:
+        SetupError: It cannot be reached.
+    """
+    backend = backend_of(app)
+    # An RPC backend is the broker, and asking it would take results away.
+    if not (isinstance(backend, DisabledBackend) or kind_of(backend).reads_once):
+        next(read(backend, ["celery-agents-check"]))
+
+
 def read(backend: Any, ids: Iterable[str]) -> Iterator[Stored]:
     """Yield what *backend* holds for each of *ids*, in their order, as few round trips as it allows.
 
@@ -157,12 +183,15 @@ def read(backend: Any, ids: Iterable[str]) -> Iterator[Stored]:
 def _explained(backend: Any, reading: Iterator[Stored]) -> Iterator[Stored]:
     try:
         yield from reading
-    except ImproperlyConfigured as error:
-        raise SetupError(redact(str(error))) from error
     except Exception as error:  # each backend's client raises errors of its own
         raise SetupError(
-            f"The result backend {_address(backend)} cannot be read: {redact(str(error))}"
+            f"The result backend {_address(backend)} cannot be read: {_sentence(error)}"
         ) from error
+
+
+def _sentence(error: Exception) -> str:
+    # SQLAlchemy's goes on with hints and the statement.
+    return next(iter(redact(str(error)).strip().splitlines()), type(error).__name__)
 
 
 def _address(backend: Any) -> str:
@@ -172,7 +201,7 @@ def _address(backend: Any) -> str:
 def pause(app: Any, message_id: str, told: float, untold: float) -> None:
     """Wait for about *told* seconds or until the message has ended, where the backend tells; else sleep *untold*."""
     # Celery looks at the clock only once a second while it waits for a notification (Drainer.drain_events_until).
-    if told < 1 or not kind_of(app.backend).notifies:
+    if told < 1 or not kind_of(backend_of(app)).notifies:
         time.sleep(untold)
         return
     result = app.AsyncResult(message_id)

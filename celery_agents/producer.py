@@ -1,7 +1,7 @@
 """The producer: list the agent tasks that wait at a stage, batch them, send the batches to the stage's Celery task.
 
-Pages are streamed: what is held is one flush of specs, and the ids of what was sent. Encord is the source of truth: an agent
-task that was listed and not sent, or sent and lost, is still at its stage, and the next sweep finds it.
+Pages are streamed: what is held is one flush of specs, and the ids of what was sent. Encord is the source of truth: an
+agent task that was listed and not sent, or sent and lost, is still at its stage, and the next sweep finds it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
@@ -18,6 +18,7 @@ from uuid import UUID
 from kombu import exceptions as kombu_exceptions
 from kombu.exceptions import OperationalError
 
+from celery_agents import backends
 from celery_agents.errors import SetupError
 from celery_agents.redaction import redact
 from celery_agents.results import AgentGroupResult, AgentResult
@@ -34,17 +35,18 @@ CONNECT_RETRIES, CONNECT_INTERVAL = 3, 0.2
 #: Seconds that connecting may take in all, where the transport obeys a time limit.
 CONNECT_SECONDS = 10.0
 
-#: What ``AgentTask.status`` can be: the values of the SDK's ``AgentTaskStatus``, which turns others into UNKNOWN silently.
+#: What ``AgentTask.status`` can be: the values of the SDK's ``AgentTaskStatus``, which takes others for UNKNOWN.
 TASK_STATUSES = ("NEW", "ASSIGNED", "RELEASED", "SKIPPED", "REOPENED", "COMPLETED")
 
 # kombu 5.7: a pipeline broke while it was executed, so some of its messages may have arrived.
-_BATCH_PUBLISH_ERROR: type[Exception] = getattr(kombu_exceptions, "BatchPublishError", OperationalError)
+_UNCERTAIN = tuple(filter(None, [getattr(kombu_exceptions, "BatchPublishError", None)]))
 
 
 class SweepableTask(Protocol):
     """What is needed of a ``StageTask``: who lists, what is listed, how many go into a message, and how it is sent."""
 
     app: Any
+    name: str  #: the Celery task's
     runner: Any  #: its ``gateway`` lists
     stage_agent: Any  #: its ``options.batch_size`` is the default
 
@@ -86,7 +88,12 @@ class TaskFilters:
     assignee: str | Iterable[str] | None = None
 
     def __post_init__(self) -> None:
-        for name, check in (("status", _status), ("data_hash", _hash), ("dataset_hash", _hash), ("assignee", str)):
+        for name, check in (
+            ("status", _status),
+            ("data_hash", _hash),
+            ("dataset_hash", _hash),
+            ("assignee", str),
+        ):
             # Frozen for others; here the one value becomes several, checked, each once.
             object.__setattr__(self, name, _several(name, getattr(self, name), check))
 
@@ -104,7 +111,9 @@ class TaskFilters:
             return
         room = HASHES_PER_REQUEST - len(chosen.get("dataset_hash", ())) - len(chosen.get("assignee", ()))
         if room < HASHES_PER_REQUEST // 2:
-            raise SetupError(f"Filter for at most {HASHES_PER_REQUEST // 2} datasets and assignees: they travel in a URL.")
+            raise SetupError(
+                f"Filter for at most {HASHES_PER_REQUEST // 2} datasets and assignees: they travel in a URL."
+            )
         hashes = chosen.pop("data_hash", None)
         if hashes is None:
             yield chosen
@@ -165,13 +174,15 @@ def sweep(
         options: Of Celery's ``apply_async``, for each message: ``queue``, ``priority``, ``countdown``, …
 
     Raises:
-        SetupError: The stage is not there, or the broker cannot be reached; what was sent so far stays sent.
+        SetupError: The stage is not there, or the broker or the result backend cannot be reached; what was sent so far stays sent.
         EncordException: Encord cannot be reached, or refuses.
     """
     results: list[AgentResult] = []
     app, left = None, limit
     for stage_task in stage_tasks:
-        app = app or stage_task.app
+        if app is None:
+            app = stage_task.app
+            backends.check(app)
         for sent, result in _send(stage_task, batch_size, left, filters or TaskFilters(), options):
             results.append(result)
             left = None if left is None else left - sent.size
@@ -181,11 +192,17 @@ def sweep(
 
 
 def _send(
-    stage_task: SweepableTask, batch_size: int | None, limit: int | None, filters: TaskFilters, options: dict[str, Any]
+    stage_task: SweepableTask,
+    batch_size: int | None,
+    limit: int | None,
+    filters: TaskFilters,
+    options: dict[str, Any],
 ) -> Iterator[tuple[SentMessage, AgentResult]]:
     size = stage_task.stage_agent.options.batch_size if batch_size is None else batch_size
     if size < 1 or (limit is not None and limit < 0):
-        raise SetupError(f"A batch has at least one agent task, and a limit is not negative: {size}, {limit}.")
+        raise SetupError(
+            f"A batch has at least one agent task, and a limit is not negative: {size}, {limit}."
+        )
     if limit == 0:
         return
     stage = stage_task.agent_stage
@@ -224,7 +241,6 @@ def _publish(
     stage_task: SweepableTask, stage: str, batches: list[list[str]], options: dict[str, Any]
 ) -> list[tuple[SentMessage, AgentResult]]:
     """Send one message per batch; return when the broker has all of them."""
-    sent = []
     with stage_task.app.producer_or_acquire() as producer, _explained(producer.connection, len(batches)):
         producer.connection.ensure_connection(
             max_retries=CONNECT_RETRIES,
@@ -233,22 +249,46 @@ def _publish(
             timeout=CONNECT_SECONDS,
         )
         with _pipelined(producer):
-            for batch in batches:
-                result = stage_task.apply_async(
-                    args=[batch],
-                    producer=producer,
-                    # Celery would put the beginning of the specs, with data titles, into a header, logs and Flower.
-                    argsrepr=f"([{len(batch)} task specs],)",
-                    **options,
-                )
-                message = SentMessage(id=result.id, task=result_name(stage_task), stage=stage, size=len(batch))
-                sent.append((message, AgentResult(result, stage_task.app, total=len(batch))))
-    return sent
+            return [_publish_one(stage_task, stage, batch, producer, options) for batch in batches]
+
+
+def _publish_one(
+    stage_task: SweepableTask, stage: str, batch: list[str], producer: Any, options: dict[str, Any]
+) -> tuple[SentMessage, AgentResult]:
+    result = stage_task.apply_async(
+        args=[batch],
+        producer=producer,
+        # Celery would put the beginning of the specs, with data titles, into a header, and so into logs and Flower.
+        argsrepr=f"([{len(batch)} task specs],)",
+        **options,
+    )
+    message = SentMessage(id=result.id, task=stage_task.name, stage=stage, size=len(batch))
+    return message, AgentResult(result, stage_task.app, total=len(batch))
 
 
 def _pipelined(producer: Any) -> AbstractContextManager[Any]:
-    # kombu 5.7's Producer.batch: publishes at the end of the block, in one round trip where the transport can.
+    # kombu 5.7's Producer.batch publishes at the end of the block, in one round trip, where the transport can.
     if getattr(producer, "supports_batch_publish", False):
-        batch: AbstractContextManager[Any] = producer.batch()
-        return batch
+        pipeline: AbstractContextManager[Any] = producer.batch()
+        return pipeline
     return nullcontext()
+
+
+@contextmanager
+def _explained(connection: Any, number: int) -> Iterator[None]:
+    """Turn what a broker in trouble raises into one sentence without its password."""
+    # as_uri() leaves the password out; redact() what the transport's own words may repeat.
+    broker = redact(connection.as_uri())
+    try:
+        yield
+    except _UNCERTAIN as error:
+        raise SetupError(
+            f"The broker {broker} failed while {number} messages were sent, some of which may have arrived "
+            f"({redact(_cause(error))}). Sweep again: what is still at its stage is found again."
+        ) from error
+    except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
+        raise SetupError(f"The broker {broker} cannot be used: {redact(_cause(error))}") from error
+
+
+def _cause(error: BaseException) -> str:
+    return str(error.__cause__ or error) or type(error).__name__

@@ -18,7 +18,7 @@ from celery.app import app_or_default
 from celery.exceptions import TimeoutError as ResultTimeoutError
 from celery.result import EagerResult
 
-from celery_agents.backends import is_old_news, kind_of, pause, read
+from celery_agents.backends import backend_of, is_old_news, kind_of, pause, read
 from celery_agents.messages import Outcome, Progress, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
@@ -77,8 +77,8 @@ class AgentResult:
         """
         if self.latest is not None and self.latest.is_final:
             return self.latest
-        stored = next(read(self.app.backend, [self.id]))
-        if self.latest is not None and is_old_news(self.app.backend, stored):
+        stored = next(read(backend_of(self.app), [self.id]))
+        if self.latest is not None and is_old_news(backend_of(self.app), stored):
             return self.latest
         return self._note(stored)
 
@@ -159,7 +159,7 @@ class AgentResult:
     def forget(self) -> None:
         """Remove the result from the backend."""
         self.latest = None
-        self.app.backend.forget(self.id)
+        backend_of(self.app).forget(self.id)
 
     def as_dict(self) -> dict[str, Any]:
         """What is known now, as a JSON object."""
@@ -262,7 +262,7 @@ class AgentGroupResult:
         return self._read(list(self._totals))
 
     def _read(self, ids: list[str]) -> Iterator[Snapshot]:
-        backend = self.app.backend
+        backend = backend_of(self.app)
         keep = self._keep or kind_of(backend).reads_once
         kept = dict(self._kept)
         stored = read(backend, (each for each in ids if each not in kept))
@@ -271,7 +271,7 @@ class AgentGroupResult:
 
     def _fresh(self, message_id: str, stored: Any) -> Snapshot:
         before = self._open.get(message_id)
-        if before is not None and is_old_news(self.app.backend, stored):
+        if before is not None and is_old_news(backend_of(self.app), stored):
             return before
         seen = before.progress if before else None
         return snapshot_of(message_id, stored, total=self._totals[message_id], seen=seen)

@@ -18,7 +18,7 @@ class RetryPolicy:
 
     autoretry_for: ErrorTypes = ()
     dont_autoretry_for: ErrorTypes = ()
-    max_retries: int | None = 3  #: None: for ever
+    max_retries: int | None = 10  #: about a quarter of an hour of Encord being away; None: for ever
     retry_backoff: bool | int = (
         2  #: seconds before the first retry, doubled for each further one; True means 1
     )

@@ -10,12 +10,14 @@ from uuid import UUID
 
 from celery import Celery, current_app, shared_task
 
+from celery_agents import producer
 from celery_agents.dependencies.plan import plan
 from celery_agents.errors import DeclarationError
 from celery_agents.executor import Agent
 from celery_agents.options import stage_options
 from celery_agents.providers import PROVIDERS
 from celery_agents.task import StageAgent, StageTask
+from celery_agents.worker import startup
 
 if TYPE_CHECKING:
     from encord.user_client import EncordUserClient
@@ -117,6 +119,7 @@ class QueueRunner:
         return declare
 
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
+        startup.connect()
         options: Mapping[str, Any] = {
             "base": StageTask,
             "bind": True,
@@ -151,8 +154,6 @@ class QueueRunner:
         Raises:
             SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
         """
-        from celery_agents import producer
-
         return producer.sweep(self._tasks_for(stages), **options)
 
     def _tasks_for(self, stages: tuple[str | UUID, ...]) -> tuple[StageTask, ...]:

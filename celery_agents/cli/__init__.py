@@ -63,7 +63,7 @@ def agents(ctx: click.Context, /, **preload_options: Any) -> None:
       celery -A app agents enqueue --wait     process what waits, see the outcomes
 
     Each command explains itself: celery -A app agents enqueue --help
-    """
+    """  # noqa: D301 - click reads \b
     if preload_options:
         # Options that an app adds to every command (app.user_options["preload"]) are delivered by signal.
         from celery.signals import user_preload_options

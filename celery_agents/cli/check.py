@@ -48,7 +48,7 @@ def command(ctx: click.Context, timeout: float, as_json: bool) -> None:
     Exit codes:
       0  agents can work (there may be warnings)
       1  something failed
-    """
+    """  # noqa: D301 - click reads \b
     tasks = agent_tasks(ctx.obj.app)
     terminal = Terminal.of(ctx)
     found: list[tuple[str, Finding]] = []

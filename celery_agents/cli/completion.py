@@ -61,6 +61,12 @@ def counts_text(counts: Mapping[Outcome, int]) -> str:
     return ", ".join(f"{counts[outcome]:,} {outcome}" for outcome in Outcome if counts.get(outcome))
 
 
+def verdict(summary: GroupSummary) -> Text:
+    """Return the last line about a group: its status, and what became of how many."""
+    counts = counts_text(summary.outcomes) or "no outcomes"
+    return Text.assemble("\n", styled_status(summary.status), f": {counts}")
+
+
 def progress_text(summary: GroupSummary) -> str:
     """Return one line about a group that is worked on."""
     progress = summary.progress
@@ -74,7 +80,9 @@ class Tally:
     """Outcomes of many messages, added up message by message so that they need not be held."""
 
     titles: Mapping[UUID, str]  #: stage -> title
-    rows: Counter[tuple[str, Outcome, str]] = field(default_factory=Counter)  #: stage, outcome, pathway -> number
+    rows: Counter[tuple[str, Outcome, str]] = field(
+        default_factory=Counter
+    )  #: stage, outcome, pathway -> number
     errors: list[tuple[ErrorKey, TaskError]] = field(default_factory=list)  #: the first few
     failed: int = 0  #: how many errors there were
 
@@ -113,6 +121,12 @@ class Tally:
         return [
             {"stage": stage, "outcome": outcome.value, "pathway": pathway or None, "agent_tasks": number}
             for (stage, outcome, pathway), number in self.rows.items()
+        ]
+
+    def errors_as_rows(self) -> list[dict[str, Any]]:
+        """Return the first errors for scripts."""
+        return [
+            {"agent_task": str(key), "type": error.type, "detail": error.detail} for key, error in self.errors
         ]
 
 

@@ -49,14 +49,6 @@ def _no_such_stage(stage: str, by_name: dict[str, StageTask], tasks: Sequence[St
     return f"no agent is declared for stage {stage!r}; did you mean {' or '.join(map(repr, near))}?"
 
 
-def queue_of(task: StageTask) -> str:
-    """Return the name of the queue that the task's messages go to when nothing else is asked for."""
-    options = {"queue": task.queue} if getattr(task, "queue", None) else {}
-    route = task.app.amqp.router.route(options, task.name)
-    queue = route.get("queue") or task.app.conf.task_default_queue
-    return str(getattr(queue, "name", queue))
-
-
 def function_path(task: StageTask) -> str:
     """Return the import path of the user's function."""
     function = task.stage_agent.function

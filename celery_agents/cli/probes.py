@@ -10,7 +10,7 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 
 from celery_agents.cli import clocks
-from celery_agents.cli.declarations import function_path, queue_of
+from celery_agents.cli.declarations import function_path
 from celery_agents.cli.findings import Finding, Verdict, failed, note, ok, warning
 from celery_agents.cli.sentences import backend_is_down, broker_is_down, reason
 from celery_agents.cli.workers import CONNECT_TIMEOUT, Listeners, can_be_asked, listeners
@@ -106,7 +106,7 @@ def _workers(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> It
     found = listeners(app, with_tasks=True)
     queues: dict[str, list[StageTask]] = {}
     for task in tasks:
-        queues.setdefault(queue_of(task), []).append(task)
+        queues.setdefault(task.queue_name, []).append(task)
     for queue, served in queues.items():
         names = found.of_queue(queue)
         if names:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from celery_agents.cli.declarations import agent_tasks, function_path, queue_of
+from celery_agents.cli.declarations import agent_tasks, function_path
 from celery_agents.cli.terminal import Terminal, json_option, print_json, table
 from celery_agents.task import StageTask
 
@@ -55,7 +55,7 @@ def command(ctx: click.Context, counts: bool, as_json: bool) -> None:
     Exit codes:
       0  listed
       1  the key, the project or a declared stage is wrong
-    """
+    """  # noqa: D301 - click reads \b
     tasks = agent_tasks(ctx.obj.app)
     runners = {id(task.runner): task.runner for task in tasks}
     listed = [(runner, list(_rows(runner, tasks, counts))) for runner in runners.values()]
@@ -84,7 +84,7 @@ def _rows(runner: QueueRunner, tasks: Sequence[StageTask], counts: bool) -> Iter
             pathways={each.name: titles.get(each.destination_uuid, "?") for each in stage.pathways},
             agent=function_path(task) if task else None,
             task=task.name if task else None,
-            queue=queue_of(task) if task else None,
+            queue=task.queue_name if task else None,
             batch_size=task.stage_agent.options.batch_size if task else None,
             waiting=_waiting(gateway, stage) if counts else None,
         )

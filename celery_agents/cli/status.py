@@ -97,7 +97,9 @@ def _first_error(snapshot: Snapshot) -> str | None:
 
 
 def _show_outcomes(terminal: Terminal, snapshot: Snapshot) -> None:
-    terminal.say(Text.assemble((snapshot.id, "bold"), "  ", styled_status(snapshot.status), f"  {_summary(snapshot)}"))
+    terminal.say(
+        Text.assemble((snapshot.id, "bold"), "  ", styled_status(snapshot.status), f"  {_summary(snapshot)}")
+    )
     completion = snapshot.completion
     if completion is None or not completion.outcomes:
         return

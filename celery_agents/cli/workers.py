@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -79,31 +79,45 @@ class Listeners:
 
 
 def ask(
-    app: Celery, *commands: str, timeout: float = ANSWER_TIMEOUT, **arguments: Any
+    app: Celery,
+    *commands: str,
+    timeout: float = ANSWER_TIMEOUT,
+    arguments: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Send the workers inspect *commands* and return for each what every worker answered.
 
     Who is there is only known once nobody has answered for *timeout*. That is waited for once: the commands after the
     first stop listening when as many have answered as the first time.
+
+    Args:
+        app: Whose workers.
+        commands: Names of Celery's inspect commands.
+        timeout: Seconds that workers have to answer.
+        arguments: Command -> its arguments.
     """
     answers: list[dict[str, Any]] = []
     for command in commands:
+        options = dict((arguments or {}).get(command, {}))
         expected = len(answers[0]) if answers else None
-        found = {} if expected == 0 else _inspect(app, command, timeout, expected, arguments)
+        found = {} if expected == 0 else _inspect(app, command, options, timeout, limit=expected)
         if expected is not None and len(found) < expected:
             # A late answer to an earlier command was counted for one of these.
-            found = _inspect(app, command, timeout, None, arguments)
+            found = _inspect(app, command, options, timeout, limit=None)
         answers.append(found)
     return answers
 
 
 def _inspect(
-    app: Celery, command: str, timeout: float, limit: int | None, arguments: dict[str, Any]
+    app: Celery, command: str, options: dict[str, Any], timeout: float, limit: int | None
 ) -> dict[str, Any]:
-    replies = (
-        app.control.broadcast(command, reply=True, timeout=timeout, limit=limit, arguments=arguments) or ()
-    )
-    return {worker: answer for reply in replies for worker, answer in reply.items()}
+    replies = app.control.broadcast(command, reply=True, timeout=timeout, limit=limit, arguments=options)
+    # A worker that does not understand answers with an error.
+    return {
+        worker: answer
+        for reply in replies or ()
+        for worker, answer in reply.items()
+        if not (isinstance(answer, dict) and "error" in answer)
+    }
 
 
 def listeners(app: Celery, *, with_tasks: bool = False, timeout: float = ANSWER_TIMEOUT) -> Listeners:

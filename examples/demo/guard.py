@@ -1,8 +1,8 @@
 """Run a command that must not outlive whoever started it: ``python guard.py FD COMMAND …``.
 
-FD is the reading end of a pipe whose writing end only the starter holds. When the starter closes it, or dies of whatever,
-SIGKILL included, reading ends and the command is stopped: SIGTERM, some grace, then SIGKILL for all that is left of its
-process group. So a normal end and a sudden death take the same path, on every POSIX system.
+FD is the reading end of a pipe whose writing end only the starter holds. When the starter closes it, or dies of
+whatever, SIGKILL included, reading ends and the command is stopped: SIGTERM, some grace, then SIGKILL for all that is
+left of its process group. So a normal end and a sudden death take the same path, on every POSIX system.
 """
 
 import contextlib
@@ -42,7 +42,9 @@ def _stop_with_starter(lifeline: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def _kill_group(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left; macOS says it the second way
+    with contextlib.suppress(
+        ProcessLookupError, PermissionError
+    ):  # nobody is left; macOS says it the second way
         os.killpg(leader, signal.SIGKILL)
 
 

@@ -130,16 +130,21 @@ class Processes:
         while not (value := condition()):
             self.check()
             if time.monotonic() > latest:
-                tails = "\n".join(f"--- {child.log}\n{child.tail()}" for child in self.children)
-                raise DemoError(f"{what}: nothing after {timeout:.0f} seconds.\n{tails}")
+                raise DemoError(f"{what}: nothing after {timeout:.0f} seconds.\n{self.tails()}")
             time.sleep(LOOK_EVERY)
         return value
+
+    def tails(self) -> str:
+        """Return the end of every child's log."""
+        return "\n".join(f"--- {child.log}\n{child.tail()}" for child in self.children)
 
     def check(self) -> None:
         """Raise DemoError if a child that should be running has ended."""
         for child in self.children:
             if child.code is not None:
-                raise DemoError(f"{child.name} ended with exit code {child.code}, see {child.log}:\n{child.tail()}")
+                raise DemoError(
+                    f"{child.name} ended with exit code {child.code}, see {child.log}:\n{child.tail()}"
+                )
 
 
 def _clean_environment() -> dict[str, str]:

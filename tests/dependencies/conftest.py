@@ -45,6 +45,8 @@ class MediaServer(ThreadingHTTPServer):
         self.children: dict[str, list[orm.StorageItem]] = {}
         #: Path and query of every request, in order.
         self.seen: list[str] = []
+        #: The Accept-Encoding of every request.
+        self.accepted: list[str] = []
         self.closing = threading.Event()
 
     @property
@@ -71,6 +73,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen.append(self.path)
+        self.server.accepted.append(self.headers["Accept-Encoding"])
         reply = self.server.reply(urlsplit(self.path).path)
         self.send_response(reply.status)
         headers = {"Content-Length": str(len(reply.body) if reply.length is None else reply.length)}

@@ -47,6 +47,12 @@ def test_without_a_content_length_the_body_ends_with_the_connection(make_item: M
     assert fetch(make_item("image", reply)) == b"whole"
 
 
+def test_the_file_is_asked_for_as_it_is(server: MediaServer, make_item: MakeItem) -> None:
+    fetch(make_item("image", b"x"))
+
+    assert server.accepted == ["identity"]
+
+
 def test_a_server_that_compresses_anyway_is_understood(make_item: MakeItem) -> None:
     reply = Reply(gzip.compress(b"text " * 1000), headers={"Content-Encoding": "gzip"})
 
@@ -182,7 +188,7 @@ def test_a_renewed_url_has_the_attempts_that_are_left(server: MediaServer, make_
 def test_a_file_that_announces_to_be_too_large_is_not_read(server: MediaServer, make_item: MakeItem) -> None:
     file = BytesIO()
     with pytest.raises(DownloadError, match=f"larger than 5 bytes .set {MAX_BYTES_VARIABLE} to allow more"):
-        download(make_item("image", b"123456"), file, Limits(max_bytes=5))
+        download(make_item("image", Reply(b"1", length=6)), file, Limits(max_bytes=5))
     assert file.getvalue() == b""
     assert len(server.seen) == 1
 

@@ -118,7 +118,7 @@ def test_every_pixel_format_becomes_rgb(
 
 
 def test_32_bit_grey_is_read_as_16_bit(make_item: MakeItem) -> None:
-    values = np.array([[0, 0x8040, 0x7FFFFFFF, -5]], np.int32)
+    values = np.array([[0, 0x8040, 0x10000, -5]], np.int32)
     frame = dep_single_frame(make_item("image", encode(Image.fromarray(values), "TIFF")))
 
     assert frame[0, :, 0].tolist() == [0, 128, 255, 0]
@@ -191,6 +191,26 @@ def test_a_damaged_image_is_a_value_error(make_item: MakeItem) -> None:
         dep_single_frame(item)
 
 
+def test_an_image_too_large_to_decode_safely_is_a_value_error(
+    make_item: MakeItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+
+    with pytest.raises(ValueError, match="cannot be decoded: DecompressionBombError: "):
+        dep_single_frame(make_item("image", encode(halves(RED, BLUE))))
+
+
+def test_a_video_without_frames_has_no_first_one(make_item: MakeItem) -> None:
+    file = BytesIO()
+    with av.open(file, "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        container.start_encoding()
+
+    with pytest.raises(ValueError, match="cannot be decoded: it has no frames"):
+        dep_single_frame(make_item("video", file.getvalue()))
+
+
 def test_a_file_with_sound_only_has_no_frame(make_item: MakeItem) -> None:
     file = BytesIO()
     with av.open(file, "w", format="wav") as container:
@@ -250,6 +270,17 @@ def test_asset_is_removed_when_the_agent_fails(make_item: MakeItem) -> None:
     with pytest.raises(RuntimeError, match="agent"):
         agent()
     assert not folders[0].exists()
+
+
+def test_trouble_with_the_clean_up_does_not_undo_the_agent(
+    make_item: MakeItem, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    with contextmanager(dep_asset)(make_item("audio", b"la")) as path:
+        path.unlink()
+        path.parent.rmdir()
+        path.parent.write_text("no folder any more")
 
 
 def test_asset_leaves_nothing_behind_when_the_download_fails(

@@ -150,7 +150,7 @@ def test_retries_that_are_used_up_keep_every_error(bench: Bench) -> None:
 def test_in_the_last_attempt_a_refusal_that_looks_passing_is_narrowed_down(bench: Bench) -> None:
     """A bundle that is answered with 500 each time it holds the guilty one takes no other along in the end."""
     bench.sandbox.faults.add(Fault(call="labels.save", nth=(1,), status=500))
-    execution = bench.execute(save, attempt=4)
+    execution = bench.execute(save, attempt=11)
     assert counts(execution) == {Outcome.PROCEEDED: 10}
 
 

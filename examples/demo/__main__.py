@@ -1,0 +1,78 @@
+"""``python -m examples.demo``: see the package's docstring; ``make demo`` sets everything up first."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+#: What ends the demo early: Ctrl-C, ``kill``, a closed terminal.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+#: Columns where the output is no terminal, whose width is then unknown.
+LOG_WIDTH = 110
+
+
+class Interrupted(BaseException):
+    """Raised in the main thread when a signal asks the demo to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def main() -> int:
+    """Run the demo and return its exit code: 0 where all is well, 1 where not, 128 + n after signal n."""
+    for number in ENDING:
+        signal.signal(number, _interrupt)
+    try:
+        return _run(_options())
+    except Interrupted as interrupted:
+        print(f"\nStopped by {interrupted}; nothing is left running.", file=sys.stderr)
+        return interrupted.exit_code
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Not before the signals are taken care of: this imports for a second or two.
+    from rich.console import Console
+
+    from celery_agents import AgentsError
+    from examples.demo.processes import DemoError
+    from examples.demo.story import tell
+    from examples.demo.view import View
+
+    view = View(Console(width=None if sys.stdout.isatty() else LOG_WIDTH))
+    try:
+        return tell(view, tasks=options.tasks, nodes=options.nodes, logs=options.logs)
+    except (DemoError, AgentsError) as error:
+        view.say(f"The demo failed: {error}", style="red")
+        return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo", description="Two agent stages on real parts."
+    )
+    parser.add_argument(
+        "--tasks", type=int, default=300, metavar="N", help="data units in the project [%(default)s]"
+    )
+    parser.add_argument(
+        "--nodes", type=int, default=2, metavar="N", help="Celery workers to start [%(default)s]"
+    )
+    parser.add_argument(
+        "--logs", type=Path, default=Path(".demo"), metavar="DIR", help="where logs go [%(default)s]"
+    )
+    return parser.parse_args()
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    # Once: a second Ctrl-C must not break off the stopping of the child processes.
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise Interrupted(number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
