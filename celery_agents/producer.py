@@ -174,7 +174,7 @@ def sweep(
         options: Of Celery's ``apply_async``, for each message: ``queue``, ``priority``, ``countdown``, …
 
     Raises:
-        SetupError: The stage is not there, or the broker or the result backend cannot be reached; what was sent so far stays sent.
+        SetupError: The stage is not there, or broker or result backend cannot be reached; what was sent stays sent.
         EncordException: Encord cannot be reached, or refuses.
     """
     results: list[AgentResult] = []

@@ -21,7 +21,7 @@ from celery_agents.cli.terminal import (
     print_json,
     table,
 )
-from celery_agents.cli.workers import reach_broker, unheard
+from celery_agents.cli.workers import nobody_listens, reach_broker, unheard
 from celery_agents.producer import TASK_STATUSES, SentMessage, TaskFilters
 from celery_agents.results import AgentGroupResult
 from celery_agents.task import StageTask
@@ -190,11 +190,9 @@ class _Sweep:
         app = self.ctx.obj.app
         if app.conf.task_always_eager:
             return
-        for queue in unheard(app, [row["queue"] for row in self._rows()]):
-            worker = celery_command(self.ctx, f"worker -Q {queue}")
-            self.terminal.warn(
-                f"no worker answers for queue {queue!r}: messages wait until one runs ({worker})."
-            )
+        missing = unheard(app, [row["queue"] for row in self._rows()])
+        if missing:
+            self.terminal.warn(f"messages wait: {nobody_listens(missing, celery_command(self.ctx, 'worker'))}")
 
     def _how_to_look(self) -> str:
         ids = [message.id for message in self.sent]
@@ -213,7 +211,7 @@ class _Sweep:
                     ),
                 )
         except KeyboardInterrupt:
-            self.terminal.warn(f"no longer waiting; the work goes on. {self._how_to_look()}")
+            self.terminal.note(f"Stopped waiting; the work goes on. {self._how_to_look()}", style="yellow")
             raise
         return self._say_what_became(group)
 

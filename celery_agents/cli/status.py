@@ -12,6 +12,7 @@ from celery_agents.cli.completion import counts_text, error_text, exit_code, sty
 from celery_agents.cli.terminal import Terminal, count, json_option, print_json, table
 from celery_agents.results import AgentGroupResult, AgentResult
 from celery_agents.snapshots import Snapshot
+from celery_agents.status import Status
 
 
 @click.command("status")
@@ -69,7 +70,7 @@ def _show(terminal: Terminal, snapshots: Sequence[Snapshot], lists_outcomes: boo
         for snapshot in snapshots:
             _show_outcomes(terminal, snapshot)
         return
-    terminal.say(table(("message", "status", "progress", "outcomes", "error"), map(_cells, snapshots)))
+    terminal.say(table(("message", "status", "progress", "outcomes", "why"), map(_cells, snapshots)))
 
 
 def _cells(snapshot: Snapshot) -> list[object]:
@@ -90,6 +91,8 @@ def _progress(snapshot: Snapshot) -> str | None:
 
 
 def _first_error(snapshot: Snapshot) -> str | None:
+    if snapshot.status is Status.UNKNOWN:
+        return "still in its queue, or never heard of, or expired"
     if snapshot.detail:
         return " ".join(snapshot.detail.split())
     first = next(iter(snapshot.errors.values()), None)

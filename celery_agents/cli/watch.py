@@ -20,7 +20,7 @@ from celery_agents.cli.declarations import agent_tasks
 from celery_agents.cli.observer import Observer, QueueView, StageView
 from celery_agents.cli.sentences import sentence
 from celery_agents.cli.terminal import Terminal, celery_command, count, json_option, print_json, table
-from celery_agents.cli.workers import ANSWER_TIMEOUT, reach_broker
+from celery_agents.cli.workers import ANSWER_TIMEOUT, nobody_listens, reach_broker
 from celery_agents.messages import Outcome
 
 #: Columns with numbers: of the queue, then of each stage.
@@ -168,9 +168,9 @@ def _outcome_number(outcome: Outcome, number: int | None) -> Text | str | None:
 
 
 def _notes(look: Look, worker: str) -> Iterator[str]:
-    for queue in look.queues:
-        if queue.workers == []:
-            yield f"No worker answers for queue {queue.queue!r}; start one: {worker} -Q {queue.queue}"
+    missing = [queue.queue for queue in look.queues if queue.workers == []]
+    if missing:
+        yield nobody_listens(missing, worker)
     if look.lacks_events:
         yield f"Workers do not tell what ended; start them with events: {worker} -E"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -144,6 +144,12 @@ def unheard(app: Celery, queues: Iterable[str]) -> list[str]:
         return []
     found = listeners(app)
     return [queue for queue in wanted if not found.of_queue(queue)]
+
+
+def nobody_listens(queues: Sequence[str], worker_command: str) -> str:
+    """Say that no worker answered for *queues*, and how to start one."""
+    named = ", ".join(map(repr, queues))
+    return f"no worker answers for queue{'s' if len(queues) > 1 else ''} {named}; start one: {worker_command} -Q {','.join(queues)}"
 
 
 def waiting_messages(app: Celery, queue: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,11 @@ from .errors import NotEmulatedError, NotFoundError, SandboxError, TooLargeError
 from .faults import Fault, Faults, Trouble
 from .wire import v2_error
 
+logger = logging.getLogger(__name__)
+
 MEDIA_CALL = "media.get"
+LONGEST_TARGET = 65535
+"""Bytes of path and query that httptools can parse."""
 _PIECES = 8
 """In how many pieces a slow body is sent."""
 
@@ -29,8 +34,8 @@ _PIECES = 8
 class Limits:
     """What the server accepts. The defaults are fair guesses; what Encord's own are is not known."""
 
-    request_line: int = 64 * 1024
-    """Bytes of path and query; common front ends stop between 8 and 64 kB."""
+    request_line: int = LONGEST_TARGET
+    """Bytes of path and query, 64 kB at most; common front ends stop between 8 and 64 kB."""
     body: int = 100 * 2**20
     signature_age: float = 300.0
     """Seconds that a signature stays good."""
@@ -59,6 +64,10 @@ class Application:
         except SandboxError as error:
             status, body = v2_error(error)
             response = _json_response(Reply(status, orjson.dumps(body)))
+        except Exception as error:
+            logger.exception("the sandbox failed at %s %s", request.method, request.url.path)
+            message = f"the sandbox itself failed: {type(error).__name__}: {error}"
+            response = _json_response(Reply(500, orjson.dumps({"message": message})))
         if response is None:
             await _drop_connection(scope, receive)
         else:
@@ -66,22 +75,22 @@ class Application:
 
     async def _respond(self, request: Request) -> Response | None:
         """The response, or None for a connection that is to be dropped."""
-        target = _target(request.scope)
-        if len(target) > self._limits.request_line:
-            limit = self._limits.request_line
+        limit = min(self._limits.request_line, LONGEST_TARGET)
+        if request.scope["state"]["target_length"] > limit:
             return _json_response(Reply(414, orjson.dumps({"message": f"request line over {limit} bytes"})))
         path = request.url.path
         if path.startswith(admin.PREFIX):
             return await self._administer(request)
         if path.startswith(signed_urls.PREFIX):
             return await self._serve_media(request, path.removeprefix(signed_urls.PREFIX))
-        return await self._serve_call(request, target)
+        return await self._serve_call(request)
 
-    async def _serve_call(self, request: Request, target: str) -> Response | None:
+    async def _serve_call(self, request: Request) -> Response | None:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]
         }
         base_url = f"{request.scope['scheme']}://{headers.get('host', '')}"
+        target = _target(request.scope)
         raw = RawRequest(request.method, target, headers, await self._body(request), base_url)
         call = identify(raw, self._gate)
         signature = headers.get("signature") or headers.get("authorization", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import socket
 import threading
@@ -16,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import signatures
 from .admin import Admin, report
-from .app import DEFAULT_LIMITS, Application, Limits
+from .app import DEFAULT_LIMITS, LONGEST_TARGET, Application, Limits
 from .audit import Audit
 from .calls import Gate
 from .counters import Counters
@@ -27,6 +28,10 @@ from .signed_urls import UrlSigner
 from .state import Sandbox
 
 _BACKLOG = 2048
+# The application logs its own failures. What uvicorn would add is noise about connections that were dropped on
+# purpose, printed even where nobody configured logging.
+_silent = logging.getLogger(f"{__name__}.uvicorn")
+_silent.setLevel(logging.CRITICAL + 1)
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 """From this machine, where the server listens on every address."""
 
@@ -194,6 +199,12 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A call that is held up is dropped, as by a server that dies; uvicorn would answer it with a 500.
+        for connection in tuple(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
 
 class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol, counting connections and letting the application reach its own."""
@@ -202,11 +213,19 @@ class _Protocol(HttpToolsProtocol):
         super().__init__(config, *args, **kwargs)
         # uvicorn copies this mapping into the scope of every request of the connection.
         self.app_state = {**self.app_state, "connection": self}
+        self.logger = _silent
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         application: Any = self.config.app
         application.counters.connections += 1
+
+    def on_headers_complete(self) -> None:
+        # httptools parses no longer URL. The application refuses it by its length, before it looks at it.
+        self.scope["state"]["target_length"] = len(self.url)
+        if len(self.url) > LONGEST_TARGET:
+            self.url = b"/"
+        super().on_headers_complete()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -104,7 +104,7 @@ def _run_stage(processes: Processes, view: View, stage: str, url: str) -> StageR
     """Send what waits at the stage by the producer's command line, and follow it to its end."""
     from examples.demo.checks import StageRun
 
-    calls: Counter[str] = Counter(_report(url)["calls"])
+    before = _encord_calls(url)
     started = _Stopwatch()
     command = celery("agents", "enqueue", "--stage", stage, "--json")
     sent = json.loads(processes.run(f"enqueue-{stage.lower()}", *command, meanwhile=started.look))
@@ -113,7 +113,7 @@ def _run_stage(processes: Processes, view: View, stage: str, url: str) -> StageR
     view.say(f"{stage}: {total} agent tasks in {len(group)} messages")
     _follow(processes, view, stage, group, total)
     seconds = started.seconds()
-    calls = Counter(_report(url)["calls"]) - calls
+    calls = _encord_calls(url) - before
     return StageRun(stage, list(group.outcomes), seconds, calls.total() - calls[DOWNLOADS], calls[DOWNLOADS])
 
 
@@ -157,6 +157,11 @@ class _Stopwatch:
         """How long ago it started."""
         self._connection.release()
         return time.monotonic() - (self._started or time.monotonic())
+
+
+def _encord_calls(url: str) -> Counter[str]:
+    """How many calls the sandbox has answered so far, by name."""
+    return Counter(_report(url)["calls"])
 
 
 def _report(url: str) -> Report:

@@ -21,7 +21,13 @@ app.conf.task_default_queue = os.environ.get("QUEUE", "agents")
 runner = QueueRunner(os.environ["CELERY_AGENTS_PROJECT"], app=app)
 
 
-@runner.stage("Pre-label", batch_size=100, retry_backoff=1, retry_jitter=False)
+@runner.stage(
+    os.environ.get("PRE_LABEL_STAGE", "Pre-label"),
+    batch_size=100,
+    retry_backoff=1,
+    retry_backoff_max=2,
+    retry_jitter=False,
+)
 def pre_label(task: AgentTask) -> str:
     """Raise for one agent task of each hundred, hold some up, send all others on."""
     number = int(task.data_title.rpartition("-")[2].partition(".")[0])

@@ -56,10 +56,27 @@ class Site:
     def start_worker(self, *arguments: str, is_up: bool = True, **env: str) -> subprocess.Popen[bytes]:
         """Start one worker; return when it answers, unless it is not expected to come up."""
         name = f"worker{len(self.workers)}@test"
-        command = [sys.executable, "-m", "celery", "-A", self.module.__name__, "worker", "-n", name, "-l", "INFO", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "celery",
+            "-A",
+            self.module.__name__,
+            "worker",
+            "-n",
+            name,
+            "-l",
+            "INFO",
+            *arguments,
+        ]
         with self.log(len(self.workers)).open("wb") as log:
             worker = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | self.env | env, stdout=log, stderr=log, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=os.environ | self.env | env,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self.workers.append(worker)
         if is_up:

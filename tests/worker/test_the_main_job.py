@@ -71,14 +71,18 @@ def test_celerys_own_result_is_the_completion_result(site: Site) -> None:
     site.start_worker("-c", "1")
     spec = site.specs()[0]
     sent = site.module.pre_label.delay(spec)
-    result = TaskCompletionResult.model_validate_json(AsyncResult(sent.id, app=site.app).get(timeout=DEADLINE))
+    result = TaskCompletionResult.model_validate_json(
+        AsyncResult(sent.id, app=site.app).get(timeout=DEADLINE)
+    )
     assert (result.success, str(result.task_uuid)) == (True, json.loads(spec)["uuid"])
 
 
 def test_a_message_that_failed_raises_with_its_outcomes(site: Site) -> None:
     site.start_worker("-c", "1")
     sent = site.module.pre_label.delay(["{nonsense", "[]"])
-    with pytest.raises(AgentTaskError, match="2 of 2 agent tasks failed; the first with celery_agents.errors.SpecError") as raised:
+    with pytest.raises(
+        AgentTaskError, match="2 of 2 agent tasks failed; the first with celery_agents.errors.SpecError"
+    ) as raised:
         AsyncResult(sent.id, app=site.app).get(timeout=DEADLINE)
     assert [each.spec for each in raised.value.result.outcomes] == ["{nonsense", "[]"]
     assert AgentResult(sent.id, site.app).status is Status.FAILED
@@ -108,7 +112,9 @@ def test_progress_is_told_while_it_runs(site: Site) -> None:
 
     def is_under_way() -> bool:
         progress = result.progress
-        return result.state == "PROGRESS" and progress is not None and 0 < progress.done < progress.total == 20
+        return (
+            result.state == "PROGRESS" and progress is not None and 0 < progress.done < progress.total == 20
+        )
 
     wait_until("a part of it is through", is_under_way)
     assert result.status is Status.RUNNING

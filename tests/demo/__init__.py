@@ -1,0 +1,1 @@
+"""The demo: run for real, interrupted for real, and its checks checked."""

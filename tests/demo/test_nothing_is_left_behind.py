@@ -1,0 +1,79 @@
+"""The demo is ended at any moment, politely or not, and no process of it stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.demo.conftest import RunningDemo, StartDemo
+
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="finds processes by /proc/*/environ, which only Linux has"
+)
+
+Moment = Callable[[RunningDemo], object]
+
+#: Moments in the life of a demo, in order, and what can be seen then.
+MOMENTS: dict[str, Moment] = {
+    "at the very start": lambda demo: len(demo.alive()) > 0,
+    "while Valkey starts": lambda demo: (demo.logs / "valkey.out").exists(),
+    "while the sandbox draws": lambda demo: (demo.logs / "sandbox.out").exists(),
+    "while workers import": lambda demo: (demo.logs / "node1.out").exists(),
+    "while a worker connects": lambda demo: "Connected to redis" in demo.log("node1"),
+    "while the producer starts": lambda demo: (demo.logs / "enqueue-pre-label.out").exists(),
+    "while agents run": lambda demo: "received" in demo.log("node1") + demo.log("node2"),
+    "while results are polled": lambda demo: "Pre-label:" in demo.output,
+}
+MOMENT = pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
+
+
+@MOMENT
+def test_ctrl_c(start_demo: StartDemo, moment: Moment) -> None:
+    demo = start_demo("--tasks", "300")
+    demo.wait_until(lambda: moment(demo), "the moment")
+
+    # As a terminal does it: to the whole process group
+    os.killpg(demo.process.pid, signal.SIGINT)
+
+    code = demo.wait()
+    demo.wait_until(lambda: not demo.alive(), "everything to end")
+    assert code in (130, -signal.SIGINT)  # the second before the demo has got as far as to handle it
+    assert "Traceback" not in demo.output or code == -signal.SIGINT
+
+
+def test_an_impatient_second_ctrl_c_does_not_break_the_first(start_demo: StartDemo) -> None:
+    demo = start_demo("--tasks", "300")
+    demo.wait_until(lambda: "Pre-label:" in demo.output, "the first stage")
+
+    os.killpg(demo.process.pid, signal.SIGINT)
+    os.killpg(demo.process.pid, signal.SIGINT)
+
+    assert demo.wait() == 130, demo.output
+    assert "Stopped by SIGINT; nothing is left running." in demo.output
+    assert demo.alive() == {}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["TERM", "HUP"])
+def test_kill_and_a_closed_terminal(start_demo: StartDemo, number: signal.Signals, code: int) -> None:
+    demo = start_demo("--tasks", "300")
+    demo.wait_until(lambda: MOMENTS["while agents run"](demo), "agents to run")
+
+    demo.process.send_signal(number)
+
+    assert demo.wait() == code, demo.output
+    assert demo.alive() == {}
+
+
+@pytest.mark.parametrize("moment", ["while the sandbox draws", "while workers import", "while agents run"])
+def test_a_demo_that_is_killed_outright_takes_its_children_along(start_demo: StartDemo, moment: str) -> None:
+    demo = start_demo("--tasks", "300")
+    demo.wait_until(lambda: MOMENTS[moment](demo), moment)
+
+    demo.process.kill()  # nothing of the demo's own can run any more
+
+    demo.wait()
+    demo.wait_until(lambda: not demo.alive(), "everything to end")

