@@ -34,7 +34,10 @@ def main() -> None:
         server, ready = start_server(key_file)
         try:
             request = signed_request(ready, key_file)
-            for name, load in (("a new connection for each call", reconnecting), ("kept connections", keeping)):
+            for name, load in (
+                ("a new connection for each call", reconnecting),
+                ("kept connections", keeping),
+            ):
                 measure(ready["port"], request, load, REQUESTS // 10)  # warm up
                 seconds = measure(ready["port"], request, load, REQUESTS)
                 print(f"{name}: {REQUESTS / seconds:,.0f} calls a second")
@@ -60,7 +63,10 @@ def signed_request(ready: dict[str, object], key_file: Path) -> bytes:
     assert isinstance(key, Ed25519PrivateKey)
     prepared = requests.Request("GET", url, headers={"Host": "127.0.0.1"}).prepare()
     signed = sign_request(prepared, key.public_key().public_bytes_raw().hex(), key)
-    lines = [f"GET {signed.path_url} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items())]
+    lines = [
+        f"GET {signed.path_url} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in signed.headers.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

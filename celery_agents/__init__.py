@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 from celery_agents._version import __version__
 
 if TYPE_CHECKING:
+    from encord.objects.ontology_labels_impl import LabelRowV2
+    from encord.storage import StorageItem
+    from encord.workflow.stages.agent import AgentStage, AgentTask
+
     from celery_agents.dependencies import Depends
     from celery_agents.errors import (
         AgentsError,
@@ -72,12 +76,18 @@ _HOMES = {
     "celery_agents.runner": ("QueueRunner",),
     "celery_agents.status": ("Status",),
     "celery_agents.task": ("StageTask",),
+    # The SDK's types that nearly every agent takes, so that one import line is enough.
+    "encord.objects.ontology_labels_impl": ("LabelRowV2",),
+    "encord.storage": ("StorageItem",),
+    "encord.workflow.stages.agent": ("AgentStage", "AgentTask"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AgentGroupResult",
     "AgentResult",
+    "AgentStage",
+    "AgentTask",
     "AgentTaskError",
     "AgentsError",
     "AnswerError",
@@ -86,6 +96,7 @@ __all__ = [
     "DownloadError",
     "LabelRowInitialiseLabelsArgs",
     "LabelRowMetadataIncludeArgs",
+    "LabelRowV2",
     "Outcome",
     "Progress",
     "QueueRunner",
@@ -94,6 +105,7 @@ __all__ = [
     "SpecError",
     "StageTask",
     "Status",
+    "StorageItem",
     "TaskAgentReturnStruct",
     "TaskCompletionResult",
     "TaskError",

@@ -47,8 +47,8 @@ def _pathway(chosen: Any, stage: AgentStage) -> AgentPathway | None:
         return None
     if not isinstance(chosen, str | UUID):
         raise AnswerError(
-            f"The agent returned {_bounded_repr(chosen)}; return a pathway's name or UUID, a TaskAgentReturnStruct or None. "
-            f"{_choices(stage)}"
+            f"The agent returned {_bounded_repr(chosen)}; return a pathway's name or UUID, a TaskAgentReturnStruct "
+            f"or None. {_choices(stage)}"
         )
     for pathway in stage.pathways:
         if chosen in (pathway.name, pathway.uuid) or str(chosen).lower() == str(pathway.uuid):

@@ -65,7 +65,8 @@ class TaskSpec(_Wire):
         except ValidationError as error:
             raise SpecError(_spec_complaint(error)) from None
         raise SpecError(
-            f"A task spec is JSON text or a JSON object, as AgentTask.model_dump_json() gives it, not {type(raw).__name__}."
+            "A task spec is JSON text or a JSON object, as AgentTask.model_dump_json() gives it, "
+            f"not {type(raw).__name__}."
         )
 
 

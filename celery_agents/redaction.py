@@ -8,13 +8,16 @@ import re
 # databases their password before the host, keys come as PEM blocks or as Encord's bearer and legacy headers.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
-        re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S),
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+        ),
         "[private key]",
     ),
-    (re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.I), r"\g<scheme>:***@"),
+    (re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@", re.IGNORECASE), r"\g<scheme>:***@"),
     (
         re.compile(
-            r"(?P<url>(?:https?://|/)[^\s?'\"<>]*)\?[^\s'\"<>)]*(?:sig|token|expires|key)[^\s'\"<>)]*", re.I
+            r"(?P<url>(?:https?://|/)[^\s?'\"<>]*)\?[^\s'\"<>)]*(?:sig|token|expires|key)[^\s'\"<>)]*",
+            re.IGNORECASE,
         ),
         r"\g<url>?***",
     ),

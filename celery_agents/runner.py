@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from celery import Celery, current_app, shared_task
+from celery.utils.log import get_logger
 
 from celery_agents import producer
 from celery_agents.dependencies.plan import plan
@@ -16,7 +17,7 @@ from celery_agents.errors import DeclarationError
 from celery_agents.executor import Agent
 from celery_agents.options import stage_options
 from celery_agents.providers import PROVIDERS
-from celery_agents.task import StageAgent, StageTask
+from celery_agents.task import Declaration, StageAgent, StageTask
 from celery_agents.worker import startup
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from celery_agents.gateway.project import Gateway
     from celery_agents.models import TaskAgentReturnType
     from celery_agents.results import AgentGroupResult
+
+logger = get_logger(__name__)
 
 
 class QueueRunner:
@@ -62,7 +65,7 @@ class QueueRunner:
     @property
     def app(self) -> Celery:
         """The Celery app that sends this runner's messages."""
-        return self._app or current_app._get_current_object()
+        return self._app or cast("Celery", current_app)
 
     @cached_property
     def gateway(self) -> Gateway:
@@ -92,6 +95,8 @@ class QueueRunner:
         ``max_retries``, ``retry_backoff``, ``retry_backoff_max``, ``retry_jitter``, applied per agent task. Celery's
         task options, such as ``queue``, ``priority``, ``rate_limit``, ``time_limit`` and ``expires``.
 
+        Declaring a stage again with a new runner, as a notebook does, replaces its agent.
+
         Raises:
             DeclarationError: An option, a parameter of the function or the stage cannot be used as given.
         """
@@ -120,20 +125,24 @@ class QueueRunner:
 
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
         startup.connect()
+        declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
+        if name in declared:
+            return _declare_again(declared[name], Declaration(self, stage_agent))
         options: Mapping[str, Any] = {
             "base": StageTask,
             "bind": True,
             "name": name,
             "max_retries": stage_agent.options.retry.max_retries,
-            "stage_agent": stage_agent,
-            "runner": self,
+            "declaration": Declaration(self, stage_agent),
             **stage_agent.options.celery,
         }
         run = _run_of(stage_agent.function)
-        if self._app is None:
-            return cast(StageTask, shared_task(run, **options))
-        # Not shared: with several apps in one process each runner's agents stay with the app that it was given.
-        return cast(StageTask, self._app.task(run, shared=False, **options))
+        # With an app it is not shared: with several apps in one process each keeps the agents that it was given.
+        task = (
+            shared_task(run, **options) if self._app is None else self._app.task(run, shared=False, **options)
+        )
+        declared[name] = cast("StageTask", task)
+        return declared[name]
 
     def get_agent_stages(self) -> Iterator[AgentStage]:
         """Yield the SDK's agent stages that have an agent here, in the order of their declaration.
@@ -169,7 +178,21 @@ class QueueRunner:
             raise DeclarationError(
                 f"No agent is declared for stage {str(stage)!r}; declared are: {declared}."
             )
-        return cast(StageTask, self.app.tasks[self._task_names[identity]])
+        return cast("StageTask", self.app.tasks[self._task_names[identity]])
+
+
+#: The tasks declared without an app, by name; those declared with one are kept at that app.
+_shared: dict[str, StageTask] = {}
+
+
+def _declare_again(task: StageTask, declaration: Declaration) -> StageTask:
+    """Let a task that is registered stand for another agent from now on; Celery's own options of it stay."""
+    earlier = task.declaration
+    before, now = (_name_of(each.stage_agent.function) for each in (earlier, declaration))
+    if before != now:
+        logger.warning("%s was declared by %s() and is now by %s()", task.name, before, now)
+    earlier.runner, earlier.stage_agent = declaration.runner, declaration.stage_agent
+    return task
 
 
 def _as_uuid(project_hash: str | UUID) -> UUID:
@@ -182,12 +205,16 @@ def _as_uuid(project_hash: str | UUID) -> UUID:
 
 
 def _stage_identity(stage: str | UUID) -> str | UUID:
-    if not isinstance(cast(object, stage), str | UUID) or not stage:
+    if not isinstance(cast("object", stage), str | UUID) or not stage:
         raise DeclarationError(f"stage({stage!r}): give the agent stage's title or UUID.")
     try:
         return UUID(str(stage))
     except ValueError:
         return str(stage)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
@@ -196,7 +223,7 @@ def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
     def run(self: StageTask, specs: object, carry: object = None) -> str:
         return self.process(specs, carry)
 
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _name_of(function)
     run.__name__ = (
         name if name.isidentifier() else "agent"
     )  # Celery compiles it; a lambda's name is no identifier

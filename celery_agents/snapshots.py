@@ -31,6 +31,9 @@ Stored = Mapping[str, Any] | Exception
 #: The state of a snapshot whose stored result cannot be decoded, so that Celery's state is not known.
 UNREADABLE = "UNREADABLE"
 
+#: Longest reason why a stored result is not readable, in characters; some decoders repeat the whole of it.
+WHY_LIMIT = 200
+
 #: Key of an error: an agent task, or text where there is none, see ``Snapshot.errors``.
 ErrorKey = UUID | str
 
@@ -184,8 +187,9 @@ def snapshot_of(
 
 
 def _unreadable(message_id: str, state: str, why: str, total: int | None, seen: Progress | None) -> Snapshot:
+    one_line = bounded(" ".join(redact(why).split()), WHY_LIMIT).replace("\n", " ")
     sentence = (
-        f"What is stored for message {message_id} is not a result of celery_agents ({redact(why)}); "
+        f"What is stored for message {message_id} is not a result of celery_agents ({one_line}); "
         "is it the id of another task?"
     )
     return Snapshot(

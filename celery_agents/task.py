@@ -41,6 +41,18 @@ class StageAgent:
     agent: Agent
 
 
+@dataclass(slots=True)
+class Declaration:
+    """What a Celery task stands for at present: its agent, and the runner that declared it.
+
+    Celery keeps the first callable that is registered under a name. Declaring a stage again, as a notebook does when a
+    cell is run again, must not leave the old agent in charge: the task stays and its declaration changes.
+    """
+
+    runner: QueueRunner
+    stage_agent: StageAgent
+
+
 class StageTask(Task):  # type: ignore[misc]  # celery ships no types
     """A Celery task that runs an agent on batches of task specs.
 
@@ -49,8 +61,17 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
     """
 
     abstract = True
-    stage_agent: ClassVar[StageAgent]
-    runner: ClassVar[QueueRunner]
+    declaration: ClassVar[Declaration]
+
+    @property
+    def stage_agent(self) -> StageAgent:
+        """What ``@runner.stage`` declared."""
+        return self.declaration.stage_agent
+
+    @property
+    def runner(self) -> QueueRunner:
+        """The runner that declared it."""
+        return self.declaration.runner
 
     @property
     def agent(self) -> Callable[..., Any]:
@@ -146,7 +167,7 @@ class _Reporter:
         progress = Progress(done=done, failed=failed, total=self._total, at=datetime.now(UTC))
         try:
             self._task.update_state(state=PROGRESS, meta=progress.model_dump(mode="json"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever the backend raises)
             # A result backend in trouble must not cost the batch; the result itself is written, and retried, by Celery.
             logger.warning(
                 "The progress of %s could not be written: %s", self._task.request.id, type(error).__name__

@@ -46,7 +46,7 @@ def _rate_limited(error: EncordException) -> Trouble:
 
 def _unknown(error: EncordException) -> Trouble:
     # A 422 lists the fields that are wrong under "detail"; a 5xx has a text or nothing.
-    return PERMANENT if not isinstance(cast(object, error.message), str) else _PASSING
+    return PERMANENT if not isinstance(cast("object", error.message), str) else _PASSING
 
 
 def _generic(error: EncordException) -> Trouble:

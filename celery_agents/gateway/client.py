@@ -55,7 +55,7 @@ def open_client() -> EncordUserClient:
             user_agent_suffix=f"celery-agents/{__version__}",
             **options,
         )
-    except Exception:
+    except Exception:  # noqa: BLE001  (the SDK and cryptography raise a dozen kinds)
         # Not chained: the cause's text may quote the key.
         raise SetupError(
             f"The Encord private key in {_key_variable()} cannot be read; it must be an ed25519 key in OpenSSH format "

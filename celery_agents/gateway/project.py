@@ -79,7 +79,8 @@ class Gateway:
             raise SetupError(f"Encord does not accept this key: {error.message}") from error
         except (AuthorisationError, ResourceNotFoundError) as error:
             raise SetupError(
-                f"There is no project {self.project_hash} that this key may use; check the project hash and the key's rights."
+                f"There is no project {self.project_hash} that this key may use; check the project hash and the "
+                "key's rights."
             ) from error
         except AssertionError as error:
             # The SDK asserts on a stage type that it does not know, see encord.workflow.workflow.

@@ -71,7 +71,7 @@ class StagedBundle(Bundle):
         chosen = None
         for write in self.writes(moves=True):
             if isinstance(write.payload, BundledWorkflowActionPayload):
-                action = cast(_ActionPathway, write.payload.actions[0])
+                action = cast("_ActionPathway", write.payload.actions[0])
                 chosen = action.pathway_uuid or action.pathway_name
                 self._writes.remove(write)
         return chosen

@@ -63,12 +63,13 @@ class SandboxServer:
     def __init__(self, state: Sandbox | None = None, settings: Settings | None = None) -> None:
         """Bind the socket and build the state; nothing is served before `started`. Raises OSError."""
         settings = settings or Settings()
-        self._socket = _listen(settings.host, settings.port)
         self._settings = settings
         self.private_key = settings.private_key or signatures.new_private_key()
         """OpenSSH text of the key that the sandbox lets in."""
+        public_key = signatures.public_key_of(self.private_key)
+        self._socket = _listen(settings.host, settings.port)
         self.state = state or Sandbox(seed=settings.seed, page_size=settings.page_size, clock=settings.clock)
-        self.state.add_key(signatures.public_key_of(self.private_key))
+        self.state.add_key(public_key)
         if state is None and settings.tasks:
             seed_project(self.state, tasks=settings.tasks, seed=settings.seed)
         self.faults = Faults(settings.faults, seed=settings.seed)

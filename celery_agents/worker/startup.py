@@ -1,7 +1,7 @@
 """When a worker starts: see whether the agents it will run can work, and stop it with one sentence if they cannot.
 
-A wrong key, project or stage would fail every agent task that the worker gets; better to stop before it takes any. Encord
-being down is another matter: the worker starts, says so, and goes on when Encord is back.
+A wrong key, project or stage would fail every agent task that the worker gets; better to stop before it takes any.
+Encord being down is another matter: the worker starts, says so, and goes on when Encord is back.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ def check_agents(app: Celery) -> None:
         SystemExit: A key, project or stage is wrong; why has been logged.
     """
     consumed = app.amqp.queues.consume_from
-    tasks = [task for task in app.tasks.values() if isinstance(task, StageTask) and task.queue_name in consumed]
+    tasks = [
+        task for task in app.tasks.values() if isinstance(task, StageTask) and task.queue_name in consumed
+    ]
     try:
         stages = [(task, task.agent_stage.uuid) for task in tasks]
     except SetupError as error:
         logger.critical("This worker cannot run its agents: %s", error)
         raise SystemExit(1) from None
     except Exception as error:  # noqa: BLE001  (whatever Encord or the network answers)
-        logger.warning(
-            "Encord cannot be reached (%s: %s); agents run when it can be again.", type(error).__name__, redact(str(error))
-        )
+        reason = f"{type(error).__name__}: {redact(str(error))}"
+        logger.warning("Encord cannot be reached (%s); agents run when it can be again.", reason)
         return
     for sentence in _stages_with_two_agents(stages):
         logger.critical("This worker cannot run its agents: %s", sentence)
@@ -60,5 +61,7 @@ def _stages_with_two_agents(stages: list[tuple[StageTask, Any]]) -> list[str]:
     for task, uuid in stages:
         other = first.setdefault(uuid, task)
         if other is not task:
-            sentences.append(f"stage {uuid} has two agents, {other.name} and {task.name}; one stage, one agent.")
+            sentences.append(
+                f"stage {uuid} has two agents, {other.name} and {task.name}; one stage, one agent."
+            )
     return sentences

@@ -56,15 +56,21 @@ def _options() -> argparse.Namespace:
         prog="python -m examples.demo", description="Two agent stages on real parts."
     )
     parser.add_argument(
-        "--tasks", type=int, default=300, metavar="N", help="data units in the project [%(default)s]"
+        "--tasks", type=_positive, default=300, metavar="N", help="data units in the project [%(default)s]"
     )
     parser.add_argument(
-        "--nodes", type=int, default=2, metavar="N", help="Celery workers to start [%(default)s]"
+        "--nodes", type=_positive, default=2, metavar="N", help="Celery workers to start [%(default)s]"
     )
     parser.add_argument(
         "--logs", type=Path, default=Path(".demo"), metavar="DIR", help="where logs go [%(default)s]"
     )
     return parser.parse_args()
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text}")
+    return int(text)
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    server = _started(Path(sys.argv[1]))
+    server = start(Path(sys.argv[1]))
     try:
         print(json.dumps({"port": server.port}), flush=True)
         stop.wait()
@@ -30,7 +30,8 @@ def main() -> int:
     return 0
 
 
-def _started(folder: Path) -> ValkeyServer:
+def start(folder: Path) -> ValkeyServer:
+    """Start a server on a free port, with *folder* for its configuration and log."""
     for attempt in range(ATTEMPTS):
         server = ValkeyServer(port=_free_port(), data_dir=folder)
         try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,25 +25,39 @@ PATIENCE = 60.0
 class RunningDemo:
     """A started demo. Its descendants are known by a mark in their environment, which they all inherit."""
 
-    def __init__(self, logs: Path, *arguments: str) -> None:
+    def __init__(self, logs: Path, *arguments: str, at_terminal: bool = False) -> None:
         self.logs = logs
         self._mark = f"DEMO_UNDER_TEST={uuid.uuid4()}"
         name, _, value = self._mark.partition("=")
-        self._output = logs.with_suffix(".txt")
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "examples.demo", "--logs", str(logs), *arguments],
-                cwd=ROOT,
-                env={**os.environ, name: value, "PYTHONUNBUFFERED": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # as in a terminal, where Ctrl-C is for the demo's process group
-            )
+        self._output = bytearray()
+        self._screen, terminal = os.openpty() if at_terminal else os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "examples.demo", "--logs", str(logs), *arguments],
+            cwd=ROOT,
+            env={**os.environ, name: value, "PYTHONUNBUFFERED": "1", "TERM": "xterm"},
+            stdin=terminal if at_terminal else subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+            # Its own session, as in a terminal, where Ctrl-C is for the demo's process group and not for the tests'.
+            start_new_session=True,
+            preexec_fn=_take_terminal if at_terminal else None,  # noqa: PLW1509 - one system call
+        )
+        os.close(terminal)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):  # what a terminal says when its last program is gone
+            while text := os.read(self._screen, 65536):
+                self._output += text
 
     @property
     def output(self) -> str:
-        return self._output.read_text()
+        return self._output.decode(errors="replace")
+
+    def press(self, keys: str) -> None:
+        """Type at the terminal."""
+        os.write(self._screen, keys.encode())
 
     def alive(self) -> dict[int, str]:
         """Process id and command line of each process of the demo that runs."""
@@ -65,16 +83,29 @@ class RunningDemo:
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         latest = time.monotonic() + PATIENCE
         while not condition():
-            assert time.monotonic() < latest, f"waited for {what}; alive: {self.alive()}; printed:\n{self.output}"
+            assert time.monotonic() < latest, (
+                f"waited for {what}; alive: {self.alive()}; printed:\n{self.output}"
+            )
             time.sleep(0.02)
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE)
+        """Wait for the demo to end, and for what it printed; its exit code."""
+        code = self.process.wait(PATIENCE)
+        self._reader.join(1.0)  # children that are still being stopped may hold the other end
+        return code
 
     def kill_everything(self) -> None:
         for pid in self.alive():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        self._reader.join()
+        os.close(self._screen)
+
+
+def _take_terminal() -> None:
+    """Make the terminal at standard input the one whose Ctrl-C this process gets."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 StartDemo = Callable[..., RunningDemo]
@@ -84,8 +115,9 @@ StartDemo = Callable[..., RunningDemo]
 def start_demo(tmp_path: Path) -> Iterator[StartDemo]:
     started: list[RunningDemo] = []
 
-    def start(*arguments: str) -> RunningDemo:
-        started.append(RunningDemo(tmp_path / f"demo{len(started)}", *arguments))
+    def start(*arguments: str, at_terminal: bool = False) -> RunningDemo:
+        logs = tmp_path / f"demo{len(started)}"
+        started.append(RunningDemo(logs, *arguments, at_terminal=at_terminal))
         return started[-1]
 
     yield start

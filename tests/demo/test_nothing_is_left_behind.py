@@ -45,27 +45,32 @@ def test_ctrl_c(start_demo: StartDemo, moment: Moment) -> None:
     assert "Traceback" not in demo.output or code == -signal.SIGINT
 
 
-def test_an_impatient_second_ctrl_c_does_not_break_the_first(start_demo: StartDemo) -> None:
-    demo = start_demo("--tasks", "300")
-    demo.wait_until(lambda: "Pre-label:" in demo.output, "the first stage")
+def test_ctrl_c_at_a_real_terminal_pressed_twice_by_somebody_impatient(start_demo: StartDemo) -> None:
+    demo = start_demo("--tasks", "300", at_terminal=True)
+    demo.wait_until(lambda: "━" in demo.output, "the first stage's progress bar")
 
-    os.killpg(demo.process.pid, signal.SIGINT)
-    os.killpg(demo.process.pid, signal.SIGINT)
+    demo.press("\x03\x03")
 
     assert demo.wait() == 130, demo.output
-    assert "Stopped by SIGINT; nothing is left running." in demo.output
+    demo.wait_until(lambda: "Stopped by SIGINT; nothing is left running." in demo.output, "the last line")
     assert demo.alive() == {}
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["TERM", "HUP"])
-def test_kill_and_a_closed_terminal(start_demo: StartDemo, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "moment"),
+    [(signal.SIGTERM, 143, "while agents run"), (signal.SIGHUP, 129, "while workers import")],
+    ids=["TERM", "HUP"],
+)
+def test_kill_and_a_closed_terminal(
+    start_demo: StartDemo, number: signal.Signals, code: int, moment: str
+) -> None:
     demo = start_demo("--tasks", "300")
-    demo.wait_until(lambda: MOMENTS["while agents run"](demo), "agents to run")
+    demo.wait_until(lambda: MOMENTS[moment](demo), moment)
 
     demo.process.send_signal(number)
 
     assert demo.wait() == code, demo.output
-    assert demo.alive() == {}
+    demo.wait_until(lambda: not demo.alive(), "everything to end")
 
 
 @pytest.mark.parametrize("moment", ["while the sandbox draws", "while workers import", "while agents run"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import Counter
@@ -213,10 +214,8 @@ def test_ctrl_c_ends_the_batch(bench: Bench) -> None:
 
 def test_a_clean_up_that_swallows_hides_no_failure(bench: Bench) -> None:
     def swallowing() -> Iterator[int]:
-        try:
+        with contextlib.suppress(ValueError):
             yield 1
-        except ValueError:
-            pass
 
     def agent(task: AgentTask, one: Annotated[int, Depends(swallowing)]) -> str:
         if task.uuid == first(bench).uuid:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -31,7 +32,7 @@ def calls(valkey: ValkeyServer) -> Calls:
 
 
 @pytest.fixture(params=["valkey", "postgresql", "memcached-like", "file"])
-def stored_app(request: pytest.FixtureRequest, valkey: ValkeyServer, tmp_path: object) -> Iterator[Celery]:
+def stored_app(request: pytest.FixtureRequest, valkey: ValkeyServer, tmp_path: Path) -> Celery:
     """One app for each kind of backend that stores results."""
     if request.param == "postgresql":
         servers.require("PostgreSQL", 5432)
@@ -42,7 +43,4 @@ def stored_app(request: pytest.FixtureRequest, valkey: ValkeyServer, tmp_path: o
         "memcached-like": "cache+memory://",
         "file": f"file://{tmp_path}",
     }[request.param]
-    app = servers.make_app(valkey.connection_url, url)
-    yield app
-    if request.param == "postgresql":
-        app.backend.ResultSession().get_bind().dispose()
+    return servers.make_app(valkey.connection_url, url)

@@ -107,11 +107,14 @@ def test_another_tasks_result_is_one_sentence(stored_app: Celery) -> None:
         b"[1, 2]",
         b"7",
         b"{}",
+        b'"' + b"x" * 100_000,
         b'{"status": "FAILURE", "result": 3}',
         b'{"status": "FAILURE", "result": {"exc_module": "os", "exc_type": "system", "exc_message": "true"}}',
     ],
 )
-def test_garbage_under_a_results_key_is_one_sentence(app: Celery, valkey: ValkeyServer, garbage: bytes) -> None:
+def test_garbage_under_a_results_key_is_one_sentence(
+    app: Celery, valkey: ValkeyServer, garbage: bytes
+) -> None:
     message_id = str(uuid4())
     valkey.client().set(app.backend.get_key_for_task(message_id), garbage)
     result = AgentResult(message_id, app)
@@ -120,6 +123,7 @@ def test_garbage_under_a_results_key_is_one_sentence(app: Celery, valkey: Valkey
     with pytest.raises(AgentsError, match="is not a result of celery_agents") as raised:
         result.get()
     assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 500
     assert len(result.errors) == 1
 
 
@@ -127,13 +131,13 @@ def test_what_has_not_ended_in_time_is_a_time_out(stored_app: Celery) -> None:
     result = AgentResult(store(stored_app, PROGRESS, REPORT), stored_app)
 
     assert result.wait(timeout=0.05) is Status.RUNNING
-    with pytest.raises(ResultTimeoutError, match="RUNNING after 0.05 s"):
+    with pytest.raises(ResultTimeoutError, match=r"RUNNING after 0\.05 s"):
         result.get(timeout=0.05)
 
 
 def test_a_forgotten_result_is_unknown_again(stored_app: Celery) -> None:
     result = AgentResult(store(stored_app, "SUCCESS", completion(held=1)), stored_app)
-    assert result.status is Status.SUCCEEDED
+    assert result.ready()
 
     result.forget()
 
@@ -157,7 +161,7 @@ def test_results_are_equal_by_id(app: Celery) -> None:
     assert len({AgentResult("a", app), AgentResult("a", app), AgentResult("b", app)}) == 2
     assert AgentResult("a", app) != "a"
     assert AgentResult(app.AsyncResult("a"), app) == AgentResult("a", app)
-    assert repr(AgentResult("a", app)) == "AgentResult('a', status='not asked')"
+    assert repr(AgentResult("a", app)) == "AgentResult('a', status=not asked)"
 
 
 def test_without_a_result_backend_it_says_so(valkey: ValkeyServer) -> None:
@@ -168,11 +172,15 @@ def test_without_a_result_backend_it_says_so(valkey: ValkeyServer) -> None:
 
 @pytest.mark.parametrize(
     "backend",
-    ["redis://:s3cret@127.0.0.1:1/0", "db+postgresql+psycopg2://me:s3cret@127.0.0.1:1/test", "db+nosuch://me:s3cret@x/y"],
+    [
+        "redis://:s3cret@127.0.0.1:1/0",
+        "db+postgresql+psycopg2://me:s3cret@127.0.0.1:1/test",
+        "db+nosuch://me:s3cret@x/y",
+    ],
 )
 def test_a_result_backend_that_is_down_is_one_sentence_without_password(backend: str) -> None:
-    with pytest.raises(SetupError, match="The result backend .*cannot be") as raised:
-        _ = AgentResult("a", servers.make_app("memory://", backend)).status
+    with pytest.raises(SetupError, match=r"The result backend .*cannot be") as raised:
+        _ = AgentResult("a", servers.make_app("memory://", backend, result_backend_always_retry=False)).status
     assert "s3cret" not in str(raised.value)
     assert "\n" not in str(raised.value)
 

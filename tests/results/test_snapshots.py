@@ -51,7 +51,11 @@ def stored(state: str, result: Any = None) -> dict[str, Any]:
     ],
 )
 def test_status_and_progress_of_every_state(
-    meta: dict[str, Any], total: int | None, seen: Progress | None, status: Status, progress: tuple[int, ...] | None
+    meta: dict[str, Any],
+    total: int | None,
+    seen: Progress | None,
+    status: Status,
+    progress: tuple[int, ...] | None,
 ) -> None:
     snapshot = snapshot_of("m", meta, total=total, seen=seen)
 

@@ -61,9 +61,8 @@ def test_many_specs_give_lists(runner: QueueRunner, pre_label: StageTask) -> Non
     specs = waiting(runner)
     result = TaskCompletionResult.model_validate_json(pre_label(list(specs.values())))
     failed = [each for each in result.outcomes if each.outcome is Outcome.FAILED]
-    assert [str(uuid) for uuid in result.task_uuid or []] == [
-        json.loads(spec)["uuid"] for spec in specs.values()
-    ]
+    assert isinstance(result.task_uuid, list)
+    assert [str(uuid) for uuid in result.task_uuid] == [json.loads(spec)["uuid"] for spec in specs.values()]
     assert len(result.success) == len(result.pathway) == 10 - len(failed)  # type: ignore[arg-type]
     assert {each.data_title for each in failed} == {title for title in specs if title.startswith("video")}
     assert "ValueError: no videos" in (result.error or "")

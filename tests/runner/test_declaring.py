@@ -165,3 +165,25 @@ def test_a_label_row_is_an_ordinary_parameter(app: Celery) -> None:
 
     needs = declare(app, function=reading).stage_agent.agent.plan.needs
     assert needs == {"encord.objects.ontology_labels_impl.LabelRowV2"}
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_declaring_a_stage_again_replaces_its_agent(app: Celery, is_shared: bool) -> None:
+    """A notebook runs a cell twice: the second agent counts, not the one that Celery met first."""
+
+    def first(task: AgentTask) -> None:
+        """Be replaced."""
+
+    def second(task: AgentTask) -> None:
+        """Stay."""
+
+    runners = [QueueRunner(PROJECT, app=None if is_shared else app) for _ in range(2)]
+    tasks = [
+        runner.stage("Again", batch_size=size)(function)
+        for runner, function, size in zip(runners, (first, second), (1, 2), strict=True)
+    ]
+    assert tasks[0].name == tasks[1].name
+    for task in tasks:
+        assert task.agent is second
+        assert task.runner is runners[1]
+        assert task.stage_agent.options.batch_size == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from encord.http.v2.request_signer import sign_request
 from encord.objects import LabelRowV2, Object
 from encord.objects.coordinates import BoundingBoxCoordinates
 from encord.workflow import AgentStage
+from encord.workflow.stages.agent import AgentTask
 
 from celery_agents.sandbox import Project as ProjectState
 from celery_agents.sandbox import SandboxServer
@@ -116,3 +117,8 @@ def send(request: requests.PreparedRequest) -> requests.Response:
         return session.send(request, timeout=10)
 
 
+def proceed_all(project: Project, moves: Iterable[tuple[AgentTask, str]]) -> None:
+    """Send agent tasks down their pathways in one request."""
+    with project.create_bundle() as bundle:
+        for task, pathway in moves:
+            task.proceed(pathway, bundle=bundle)

@@ -46,8 +46,9 @@ def connect_config(project: Project, key: str) -> object:
 
 
 def spoil(request: requests.PreparedRequest, header: str, old: str, new: str) -> None:
-    assert old in request.headers[header]
-    request.headers[header] = request.headers[header].replace(old, new)
+    value = str(request.headers[header])
+    assert old in value
+    request.headers[header] = value.replace(old, new)
 
 
 def test_a_signed_request_by_hand_passes(sandbox: SandboxServer) -> None:
@@ -110,14 +111,18 @@ def test_a_signature_ages(sandbox: SandboxServer, clock: SettableClock, ahead: i
 
 
 def legacy(sandbox: SandboxServer, authorization: str | None) -> Any:
-    body = b'{"query_type": "labelrowmetadata", "query_method": "GET", "values": {"uid": null, "payload": {}}}'
+    body = (
+        b'{"query_type": "labelrowmetadata", "query_method": "GET", "values": {"uid": null, "payload": {}}}'
+    )
     headers = {"ResourceType": "project", "ResourceID": sandbox.project_hash}
     if authorization is not None:
         headers["Authorization"] = authorization
     return requests.post(f"{sandbox.url}/public", body, headers=headers, timeout=10).json()
 
 
-@pytest.mark.parametrize("authorization", [None, "", "nonsense", "00:zz", "zz:00", "ab" * 32 + ":" + "00" * 64])
+@pytest.mark.parametrize(
+    "authorization", [None, "", "nonsense", "00:zz", "zz:00", "ab" * 32 + ":" + "00" * 64]
+)
 def test_legacy_refuses_bad_signatures(sandbox: SandboxServer, authorization: str | None) -> None:
     answer = legacy(sandbox, authorization)
     assert (answer["status"], answer["response"]) == (401, ["AUTHENTICATION_ERROR"])
@@ -131,7 +136,9 @@ def test_legacy_covers_the_body(sandbox: SandboxServer) -> None:
     assert legacy(sandbox, signature)["response"] == ["AUTHENTICATION_ERROR"]
 
 
-def test_bearer_tokens_pass_on_both_apis(client: EncordUserClient, sandbox: SandboxServer, state: ProjectState) -> None:
+def test_bearer_tokens_pass_on_both_apis(
+    client: EncordUserClient, sandbox: SandboxServer, state: ProjectState
+) -> None:
     token = client.get_bearer_token()
     by_token = EncordUserClient.create_with_bearer_token(token, domain=sandbox.url)
 
@@ -147,7 +154,9 @@ def test_keys_of_other_kinds_are_refused() -> None:
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    other = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    other = generate_private_key(SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()
+    )
     with pytest.raises(ValueError, match="ed25519"):
         signatures.public_key_of(other.decode())
     with pytest.raises(NotAuthenticatedError, match="hexadecimal"):

@@ -10,6 +10,7 @@ import pytest
 import requests
 from encord import Project
 from encord.exceptions import (
+    GenericServerError,
     InvalidArgumentsError,
     RateLimitExceededError,
     RequestException,
@@ -20,7 +21,7 @@ from encord.workflow import AgentStage
 from celery_agents.sandbox import Fault, Faults, SandboxServer
 from celery_agents.sandbox import Project as ProjectState
 
-from .conftest import KINDS, connect
+from .conftest import KINDS, connect, proceed_all
 
 
 def the_stage(sandbox: SandboxServer, *, max_retries: int = 0) -> AgentStage:
@@ -122,7 +123,7 @@ def test_a_dropped_save_took_place(project: Project, sandbox: SandboxServer, sta
 def test_dropped_and_failing_media(project: Project, sandbox: SandboxServer, state: ProjectState) -> None:
     row = project.list_label_rows_v2()[0]
     row.initialise_storage_item(get_signed_url=True)
-    url = str(row.get_storage_item()._orm_item.signed_url)  # type: ignore[attr-defined]
+    url = str(row.get_storage_item()._orm_item.signed_url)
     sandbox.faults.add(
         Fault(call="media.get", drop="before", nth=(1,)),
         Fault(call="media.get", status=503, html=True, nth=(2,)),
@@ -145,8 +146,8 @@ def test_latency_holds_up_one_call_and_not_the_others(sandbox: SandboxServer, pr
 
     def list_tasks() -> None:
         try:
-            list(stage.get_tasks())  # type: ignore[call-arg]
-        except Exception as error:
+            list(stage.get_tasks())
+        except RequestException as error:
             ended.append(error)
 
     waiting = threading.Thread(target=list_tasks)
@@ -158,14 +159,13 @@ def test_latency_holds_up_one_call_and_not_the_others(sandbox: SandboxServer, pr
     assert waiting.is_alive()
     sandbox.stop()  # does not wait for the call
     waiting.join()
-    assert isinstance(ended[0], RequestException)
+    assert len(ended) == 1
 
 
-def test_latency_with_jitter_is_added(sandbox: SandboxServer, project: Project) -> None:
-    sandbox.faults.add(Fault(latency=0.05), Fault(jitter=0.01))
-    started = time.monotonic()
-    project.refetch_data()
-    assert time.monotonic() - started >= 0.05
+def test_latency_with_jitter() -> None:
+    faults = Faults([Fault(latency=0.05), Fault(jitter=0.01)])
+    delays = {faults.decide("x").delay for _ in range(20)}
+    assert 0.05 < min(delays) < max(delays) < 0.06
 
 
 def test_a_slow_body_arrives_whole(project: Project, sandbox: SandboxServer) -> None:
@@ -179,9 +179,8 @@ def test_tasks_moved_by_somebody_else_just_before(
     tasks = list(stage.get_tasks())
     sandbox.faults.add(Fault(call="tasks.actions", moved=1, times=1))
 
-    with pytest.raises(InvalidArgumentsError), project.create_bundle() as bundle:
-        for task in tasks:
-            task.proceed("labelled", bundle=bundle)
+    with pytest.raises(InvalidArgumentsError):
+        proceed_all(project, [(task, "labelled") for task in tasks])
 
     assert state.counts() == {"Pre-label": KINDS - 1, "Route": 0, "Review": 0, "Complete": 1, "Archive": 0}
     (put,) = sandbox.audit.records("sandbox.put")
@@ -198,7 +197,7 @@ def test_a_listing_misses_what_somebody_else_moved(stage: AgentStage, sandbox: S
 def test_faults_name_calls_by_pattern(project: Project, sandbox: SandboxServer) -> None:
     sandbox.faults.add(Fault(call="label*", status=500))
     project.refetch_data()
-    with pytest.raises(Exception, match="told to fail|Generic|error"):
+    with pytest.raises(GenericServerError):
         project.list_label_rows_v2()
     sandbox.faults.clear()
     assert project.list_label_rows_v2()
@@ -227,12 +226,19 @@ def test_schedule() -> None:
 
 
 def test_one_fault_does_not_change_what_another_hits() -> None:
-    alone, both = Faults([Fault(status=500, rate=0.5)]), Faults([Fault(status=500, rate=0.5), Fault(latency=1)])
-    assert [bool(alone.decide("x").answer) for _ in range(50)] == [bool(both.decide("x").answer) for _ in range(50)]
+    alone, both = (
+        Faults([Fault(status=500, rate=0.5)]),
+        Faults([Fault(status=500, rate=0.5), Fault(latency=1)]),
+    )
+    assert [bool(alone.decide("x").answer) for _ in range(50)] == [
+        bool(both.decide("x").answer) for _ in range(50)
+    ]
 
 
 def test_faults_combine() -> None:
-    trouble = Faults([Fault(latency=1), Fault(latency=2, drop="after"), Fault(status=500), Fault(moved=3)]).decide("x")
+    trouble = Faults(
+        [Fault(latency=1), Fault(latency=2, drop="after"), Fault(status=500), Fault(moved=3)]
+    ).decide("x")
     assert (trouble.delay, trouble.drop, trouble.moved) == (3, "after", 3)
     assert trouble.answer == Fault(status=500)
 

@@ -86,11 +86,16 @@ def test_the_workflow_node_follows_the_task(project: Project, stage: AgentStage,
 def test_include_flags(project: Project, state: ProjectState) -> None:
     group = hash_of(state, "imageGroup")
     (row,) = project.list_label_rows_v2(
-        data_hashes=[group], include_client_metadata=True, include_images_data=True, include_workflow_graph_node=False
+        data_hashes=[group],
+        include_client_metadata=True,
+        include_images_data=True,
+        include_workflow_graph_node=False,
     )
 
     assert row.client_metadata == state.units[group].item.client_metadata
-    assert [image.title for image in row._label_row_read_only_data.images_data or ()] == [f.title for f in state.units[group].frames]
+    assert [image.title for image in row._label_row_read_only_data.images_data or ()] == [
+        f.title for f in state.units[group].frames
+    ]
     assert row.workflow_graph_node is None
 
 
@@ -173,10 +178,14 @@ def test_create_and_save_in_bundles_are_one_call_each(
     assert sandbox.calls["labels.save"] == 1
     assert sandbox.calls["labels.get"] == 1
     assert sum(len(row.get_object_instances()) for row in again) == len(pictured)
-    assert {record.label_hash for record in sandbox.audit.records("labels.save")} == {r.label_hash for r in pictured}
+    assert {record.label_hash for record in sandbox.audit.records("labels.save")} == {
+        r.label_hash for r in pictured
+    }
 
 
-def test_creating_twice_gives_the_same_row(project: Project, state: ProjectState, sandbox: SandboxServer) -> None:
+def test_creating_twice_gives_the_same_row(
+    project: Project, state: ProjectState, sandbox: SandboxServer
+) -> None:
     data_hash = hash_of(state, "image")
     (first,) = project.list_label_rows_v2(data_hashes=[data_hash])
     (second,) = project.list_label_rows_v2(data_hashes=[data_hash])
@@ -218,7 +227,9 @@ def test_a_save_after_the_task_left_is_accepted_and_noted(
     assert late.detail["stage"] == "Archive"
 
 
-def test_feature_filters_hide_and_a_save_then_loses(project: Project, row_of: RowOf, state: ProjectState) -> None:
+def test_feature_filters_hide_and_a_save_then_loses(
+    project: Project, row_of: RowOf, state: ProjectState
+) -> None:
     row = row_of("image")
     add_box(row, project)
     classify(row, project, "Size", "small")
@@ -252,7 +263,10 @@ def test_branches_are_separate_rows(project: Project, state: ProjectState) -> No
 
     assert other.branch_name == "model"
     assert main.label_hash is None
-    assert {row.branch_name: row.label_hash for row in everywhere} == {"main": None, "model": other.label_hash}
+    assert {row.branch_name: row.label_hash for row in everywhere} == {
+        "main": None,
+        "model": other.label_hash,
+    }
 
 
 def test_data_links_are_signed_on_request(project: Project, state: ProjectState) -> None:
@@ -396,7 +410,9 @@ def test_a_frame_beyond_the_end_is_refused(row_of: RowOf, project: Project) -> N
         save(project, content)
 
 
-def test_strict_validation_looks_at_the_edges(boxed: LabelRowV2, project: Project, state: ProjectState) -> None:
+def test_strict_validation_looks_at_the_edges(
+    boxed: LabelRowV2, project: Project, state: ProjectState
+) -> None:
     content = spoil(boxed)
     the_object(content)["boundingBox"]["x"] = 0.75
 
@@ -439,7 +455,9 @@ def test_unknown_hashes(client: EncordUserClient, project: Project, boxed: Label
         project._client.save_label_rows([str(boxed.label_hash)] * 2, [spoil(boxed)])  # type: ignore[list-item]
 
 
-def test_single_requests_work_as_well(client: EncordUserClient, project: Project, state: ProjectState) -> None:
+def test_single_requests_work_as_well(
+    client: EncordUserClient, project: Project, state: ProjectState
+) -> None:
     made = project._client.create_label_row(hash_of(state, "image"))
     read = project._client.get_label_row(made["label_hash"], get_signed_url=False)
     project._client.save_label_row(read["label_hash"], read)
@@ -471,7 +489,10 @@ def test_ranges_on_sound_and_text(sandbox: SandboxServer, client: EncordUserClie
     made.add_data_units(dataset, [Kind.AUDIO, Kind.PLAIN_TEXT])
     added = made.add_project("Ranges", ontology=made.add_ontology("Ranges", structure), datasets=[dataset])
     project = client.get_project(added.project_hash)
-    coordinates = {"Speech": AudioCoordinates(range=[Range(0, 4000)]), "Phrase": TextCoordinates(range=[Range(3, 9)])}
+    coordinates: dict[str, Any] = {
+        "Speech": AudioCoordinates(range=[Range(0, 4000)]),
+        "Phrase": TextCoordinates(range=[Range(3, 9)]),
+    }
 
     for row, name in zip(project.list_label_rows_v2(), coordinates, strict=True):
         row.initialise_labels()

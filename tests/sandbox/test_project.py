@@ -16,10 +16,12 @@ from celery_agents.sandbox import Project as ProjectState
 from celery_agents.sandbox import SandboxServer, StageSpec, StageType
 from celery_agents.sandbox.signatures import new_private_key, public_key_of
 
-from .conftest import KINDS, connect
+from .conftest import KINDS, connect, proceed_all
 
 
-def test_get_project_takes_two_calls_and_knows_workflow_and_ontology(project: Project, sandbox: SandboxServer) -> None:
+def test_get_project_takes_two_calls_and_knows_workflow_and_ontology(
+    project: Project, sandbox: SandboxServer
+) -> None:
     assert sandbox.calls == {"projects.get": 1, "ontologies.get": 1}
     assert [stage.title for stage in project.workflow.stages] == [
         "Pre-label",
@@ -49,7 +51,9 @@ def test_pathways_lead_to_stages(project: Project, stage: AgentStage) -> None:
     assert leads_to == {"labelled": "Route", "nothing found": "Archive"}
 
 
-def test_datasets_and_projects_are_listed(project: Project, client: EncordUserClient, state: ProjectState) -> None:
+def test_datasets_and_projects_are_listed(
+    project: Project, client: EncordUserClient, state: ProjectState
+) -> None:
     assert [str(dataset.dataset_hash) for dataset in project.list_datasets()] == list(state.datasets)
     assert [str(found.project_hash) for found in client.list_projects()] == [state.project_hash]
     assert list(client.list_projects(title_eq="another")) == []
@@ -74,7 +78,9 @@ def test_a_page_token_stays_good_while_tasks_leave(stage: AgentStage, state: Pro
     assert len(list(pages)) == KINDS - 3
 
 
-def test_a_made_up_page_token_is_refused(client: EncordUserClient, stage: AgentStage, sandbox: SandboxServer) -> None:
+def test_a_made_up_page_token_is_refused(
+    client: EncordUserClient, stage: AgentStage, sandbox: SandboxServer
+) -> None:
     from encord.workflow.common import TasksQueryParams
     from encord.workflow.stages.agent import AgentTask
 
@@ -92,7 +98,10 @@ def test_task_filters(stage: AgentStage, state: ProjectState) -> None:
     def found(**filters: object) -> set[str]:
         return {str(task.data_hash) for task in stage.get_tasks(**filters)}  # type: ignore[arg-type]
 
-    assert found(data_hash=[units[2].data_hash, units[3].data_hash]) == {units[2].data_hash, units[3].data_hash}
+    assert found(data_hash=[units[2].data_hash, units[3].data_hash]) == {
+        units[2].data_hash,
+        units[3].data_hash,
+    }
     assert found(data_hash=[]) == set(state.units)  # an empty list is left out of the URL: no filter
     assert found(data_hash=uuid4()) == set()
     assert found(dataset_hash=units[0].dataset_hash) == set(state.units)
@@ -119,10 +128,17 @@ def test_proceed_by_name_and_by_uuid(stage: AgentStage, state: ProjectState, san
     assert sandbox.audit.moves_from("Pre-label", sandbox.project_hash).total() == 2
     (record, _) = sandbox.audit.records("tasks.actions", accepted=True)
     assert record.number == 1
-    assert record.detail == {"action": "PATHWAY_ACTION", "from": "Pre-label", "to": "Route", "pathway": "labelled"}
+    assert record.detail == {
+        "action": "PATHWAY_ACTION",
+        "from": "Pre-label",
+        "to": "Route",
+        "pathway": "labelled",
+    }
 
 
-def test_an_action_needs_no_fetched_task(client: EncordUserClient, stage: AgentStage, state: ProjectState) -> None:
+def test_an_action_needs_no_fetched_task(
+    client: EncordUserClient, stage: AgentStage, state: ProjectState
+) -> None:
     task = state.tasks_at("Pre-label")[0]
 
     workflow = WorkflowClient(client._api_client, UUID(state.project_hash))
@@ -146,9 +162,8 @@ def test_a_task_that_left_refuses_the_whole_request(
     tasks = list(stage.get_tasks())
     state.put(str(tasks[3].uuid), "Archive")
 
-    with pytest.raises(InvalidArgumentsError, match="not all of the tasks"), project.create_bundle() as bundle:
-        for task in tasks:
-            task.proceed("labelled", bundle=bundle)
+    with pytest.raises(InvalidArgumentsError, match="not all of the tasks"):
+        proceed_all(project, [(task, "labelled") for task in tasks])
 
     assert state.count_at("Pre-label") == KINDS - 1
     assert state.count_at("Route") == 0
@@ -162,24 +177,26 @@ def test_an_unknown_pathway_refuses_the_whole_request(
 ) -> None:
     first, second, *_ = stage.get_tasks()
 
-    with pytest.raises(InvalidArgumentsError, match="'labelled', 'nothing found'"), project.create_bundle() as bundle:
-        first.proceed("labelled", bundle=bundle)
-        second.proceed("no such way", bundle=bundle)
+    with pytest.raises(InvalidArgumentsError, match="'labelled', 'nothing found'"):
+        proceed_all(project, [(first, "labelled"), (second, "no such way")])
 
     assert state.count_at("Pre-label") == KINDS
 
 
-def test_one_task_twice_in_a_request_is_refused(project: Project, stage: AgentStage, state: ProjectState) -> None:
+def test_one_task_twice_in_a_request_is_refused(
+    project: Project, stage: AgentStage, state: ProjectState
+) -> None:
     task = next(iter(stage.get_tasks()))
 
-    with pytest.raises(InvalidArgumentsError, match="twice"), project.create_bundle() as bundle:
-        task.proceed("labelled", bundle=bundle)
-        task.proceed("nothing found", bundle=bundle)
+    with pytest.raises(InvalidArgumentsError, match="twice"):
+        proceed_all(project, [(task, "labelled"), (task, "nothing found")])
 
     assert state.stage_of(str(task.uuid)) == "Pre-label"
 
 
-def test_move_goes_to_any_stage(project: Project, stage: AgentStage, state: ProjectState, sandbox: SandboxServer) -> None:
+def test_move_goes_to_any_stage(
+    project: Project, stage: AgentStage, state: ProjectState, sandbox: SandboxServer
+) -> None:
     archive = project.workflow.get_stage(name="Archive", type_=FinalStage)
     alone, *others = stage.get_tasks()
 
@@ -224,7 +241,9 @@ def test_annotation_stages_submit(sandbox: SandboxServer, client: EncordUserClie
     from encord.workflow import AnnotationStage
 
     made = sandbox.state.add_project("Standard", datasets=[next(iter(sandbox.state.datasets.values()))])
-    annotate = client.get_project(made.project_hash).workflow.get_stage(name="Annotate 1", type_=AnnotationStage)
+    annotate = client.get_project(made.project_hash).workflow.get_stage(
+        name="Annotate 1", type_=AnnotationStage
+    )
 
     next(iter(annotate.get_tasks())).submit()
 
@@ -239,7 +258,7 @@ def test_every_stage_type_can_be_read(sandbox: SandboxServer, client: EncordUser
     assert [stage.stage_type.value for stage in workflow.stages] == list(StageType)
     for stage in workflow.stages:
         expected = KINDS if stage.title == "AGENT" else 0
-        assert len(list(stage.get_tasks())) == expected  # type: ignore[call-arg]
+        assert len(list(stage.get_tasks())) == expected
 
 
 def test_priorities(project: Project, sandbox: SandboxServer) -> None:
@@ -257,11 +276,13 @@ def test_priorities(project: Project, sandbox: SandboxServer) -> None:
     assert project.list_label_rows_v2()[0].priority == 0
 
 
-def test_unknown_project_and_stage(client: EncordUserClient, stage: AgentStage, sandbox: SandboxServer) -> None:
+def test_unknown_project_and_stage(
+    client: EncordUserClient, stage: AgentStage, sandbox: SandboxServer
+) -> None:
     with pytest.raises(ResourceNotFoundError):
         client.get_project(uuid4())
+    workflow = WorkflowClient(client._api_client, UUID(sandbox.project_hash))
     with pytest.raises(ResourceNotFoundError):
-        workflow = WorkflowClient(client._api_client, UUID(sandbox.project_hash))
         workflow.action(uuid4(), _ActionPathway(task_uuid=uuid4(), pathway_name="labelled"))
     assert sandbox.audit.records("tasks.actions", accepted=False)
 

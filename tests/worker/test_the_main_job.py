@@ -81,7 +81,7 @@ def test_a_message_that_failed_raises_with_its_outcomes(site: Site) -> None:
     site.start_worker("-c", "1")
     sent = site.module.pre_label.delay(["{nonsense", "[]"])
     with pytest.raises(
-        AgentTaskError, match="2 of 2 agent tasks failed; the first with celery_agents.errors.SpecError"
+        AgentTaskError, match=r"2 of 2 agent tasks failed; the first with .*SpecError"
     ) as raised:
         AsyncResult(sent.id, app=site.app).get(timeout=DEADLINE)
     assert [each.spec for each in raised.value.result.outcomes] == ["{nonsense", "[]"]
@@ -121,3 +121,12 @@ def test_progress_is_told_while_it_runs(site: Site) -> None:
     assert result.get(timeout=DEADLINE).task_uuid
     assert result.progress is not None
     assert (result.progress.done, result.progress.failed) == (20, 1)
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_on_other_pools(site: Site, pool: str) -> None:
+    site.start_worker("-c", "2", "--pool", pool)
+    group = site.runner.enqueue("Pre-label", batch_size=5)
+    group.wait(timeout=DEADLINE)
+    assert group.counts == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}
+    assert Counter(site.sandbox.audit.moves().values()) == {1: 19}

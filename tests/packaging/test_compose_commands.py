@@ -1,0 +1,165 @@
+"""The commands of ``docker-compose.yml``, run on this machine with other addresses: they do what the file promises."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from examples.demo import valkey
+from tests.packaging.compose import ROOT, env_file, interpolated
+
+PATIENCE = 90.0
+
+
+class Host:
+    """Runs services of the compose file as plain processes."""
+
+    def __init__(self, folder: Path, addresses: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._addresses = addresses
+        self._services = interpolated(env_file(ROOT / "examples" / "sandbox.env"))["services"]
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, **environment: str) -> None:
+        with self.log(name).open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                self._here(self._services[name]["command"]),
+                cwd=ROOT,
+                env=self._environment(name) | environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def is_healthy(self, name: str) -> bool:
+        """Whether the service's own health check says so."""
+        kind, *test = self._services[name]["healthcheck"]["test"]
+        command = ["sh", "-c", *test] if kind == "CMD-SHELL" else test
+        run = subprocess.run(
+            self._here(command), cwd=ROOT, env=self._environment(name), check=False, capture_output=True
+        )
+        return run.returncode == 0
+
+    def wait_until_healthy(self, name: str) -> None:
+        self.wait_until(lambda: self.is_healthy(name), f"{name} is healthy")
+
+    def wait_until(self, condition: Callable[[], object], what: str) -> None:
+        latest = time.monotonic() + PATIENCE
+        while not condition():
+            logs = "".join(f"--- {name}\n{self.log(name).read_text()}" for name in self.processes)
+            assert time.monotonic() < latest, f"waited until {what}\n{logs}"
+            time.sleep(0.1)
+
+    def stop(self, name: str) -> int:
+        """Stop it as Docker does; its exit code."""
+        self.processes[name].send_signal(signal.SIGTERM)
+        return self.processes[name].wait(PATIENCE)
+
+    def log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def kill_everything(self) -> None:
+        for process in self.processes.values():
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # and so has all of its group
+            process.wait()
+
+    def _environment(self, name: str) -> dict[str, str]:
+        own = {key: str(value) for key, value in self._services[name].get("environment", {}).items()}
+        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, **dict(zip(own, self._here(list(own.values())), strict=True)), "PATH": programs}
+
+    def _here(self, texts: list[Any]) -> list[str]:
+        """What these say with this machine's addresses and paths."""
+        moved = [str(text) for text in texts]
+        for there, here in self._addresses.items():
+            moved = [text.replace(there, here) for text in moved]
+        return moved
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """Valkey and the sandbox, up."""
+    folder = tmp_path_factory.mktemp("compose")
+    server = valkey.start(folder / "valkey")
+    host = Host(
+        folder,
+        {
+            "valkey:6379": f"127.0.0.1:{server.port}",
+            "http://sandbox:8900": "http://127.0.0.1:8900",
+            "0.0.0.0": "127.0.0.1",
+            "8900": str(_free_port()),
+            "5555": str(_free_port()),
+            "/sandbox/key": str(folder / "key"),
+            "/tmp/swept": str(folder / "swept"),
+        },
+    )
+    host.start("sandbox")
+    host.wait_until_healthy("sandbox")
+    yield host
+    host.kill_everything()
+    server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_the_sandbox_has_the_project_that_its_env_file_names(host: Host) -> None:
+    project = env_file(ROOT / "examples" / "sandbox.env")["CELERY_AGENTS_PROJECT"]
+
+    assert f"export CELERY_AGENTS_PROJECT={project}\n" in host.log("sandbox").read_text()
+
+
+def test_the_producer_sweeps_the_worker_works_and_both_stop_when_told(host: Host) -> None:
+    host.start("worker")
+    host.wait_until_healthy("worker")
+    assert not host.is_healthy("producer")
+
+    # When the producer has swept
+    host.start("producer", SWEEP_SECONDS="1")
+    host.wait_until_healthy("producer")
+
+    # Then everything that waited at the stage was moved, once
+    report = requests.get(_url(host, "sandbox") + "/sandbox/report", timeout=30).json()
+    (stage,) = [stage for stage in report["projects"][0]["stages"] if stage["title"] == "Pre-label"]
+    assert stage["tasks"] == 0
+    assert len(stage["left"]) == 300
+    assert set(stage["left"].values()) == {1}
+    # And it goes on sweeping
+    host.wait_until(lambda: "Nothing to do" in host.log("producer").read_text(), "it finds nothing more")
+    assert host.stop("producer") == 0
+    assert host.stop("worker") == 0
+
+
+def test_flower_is_up(host: Host) -> None:
+    host.start("flower")
+
+    host.wait_until_healthy("flower")
+
+    assert "celery-agents" not in requests.get(_url(host, "flower") + "/healthcheck", timeout=30).text
+    assert host.stop("flower") == 0
+
+
+def _url(host: Host, name: str) -> str:
+    check = " ".join(host._here(host._services[name]["healthcheck"]["test"]))
+    return (
+        check[check.index("http://") :].split("/", 3)[0]
+        + "//"
+        + check[check.index("http://") + 7 :].split("/")[0]
+    )

@@ -1,0 +1,140 @@
+"""What a real worker stores, waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery, Task
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import TaskRevokedError, WorkerLostError
+
+from celery_agents.errors import AgentTaskError
+from celery_agents.messages import Progress
+from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.status import PROGRESS, Status
+from tests.results import servers
+from tests.results.made import completion, failure
+from tests.results.servers import Calls
+
+#: Seconds after which a test gives up on a worker: bounds a hang, no test needs it.
+PATIENCE = 30
+
+
+class Agents:
+    """Tasks that store what an agent's task stores, and a gate that they wait at."""
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self.gate = threading.Event()
+        self.has_begun = threading.Event()
+
+        @app.task(name="end", shared=False, bind=True)  # type: ignore[untyped-decorator]
+        def end(task: Task, number: int = 2) -> str:
+            task.update_state(state=PROGRESS, meta=Progress(done=1, total=number).model_dump(mode="json"))
+            self.has_begun.set()
+            assert self.gate.wait(PATIENCE)
+            return completion(proceeded=number)
+
+        @app.task(name="fail", shared=False)  # type: ignore[untyped-decorator]
+        def fail(kind: str) -> None:
+            raise failure(failed=2) if kind == "ours" else WorkerLostError("signal 9")
+
+        self.end, self.fail = end, fail
+
+
+@pytest.fixture(params=["valkey", "rpc"])
+def agents(request: pytest.FixtureRequest) -> Iterator[Agents]:
+    if request.param == "rpc":
+        servers.require("RabbitMQ", 5672)
+        app = servers.make_app(servers.RABBITMQ, "rpc://", result_expires=60)
+    else:
+        app = request.getfixturevalue("app")
+    agents = Agents(app)
+    # "solo" would do, but one message must wait while the other holds the gate.
+    with start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=PATIENCE):
+        yield agents
+        agents.gate.set()
+    if request.param == "rpc":
+        servers.delete_queue(app)
+    app.close()
+
+
+def test_waiting_for_one_message(agents: Agents) -> None:
+    result = AgentResult(agents.end.delay(), agents.app, total=2)
+    assert agents.has_begun.wait(PATIENCE)
+    while result.progress != Progress(done=1, total=2):
+        pass
+    assert result.status is Status.RUNNING
+
+    agents.gate.set()
+
+    assert len(result.get(PATIENCE).outcomes) == 2
+    assert (result.status, result.progress) == (Status.SUCCEEDED, Progress(done=2, total=2))
+
+
+def test_failures_as_a_worker_stores_them(agents: Agents) -> None:
+    ours = AgentResult(agents.fail.delay("ours"), agents.app)
+    other = AgentResult(agents.fail.delay("other"), agents.app)
+
+    with pytest.raises(AgentTaskError) as raised:
+        ours.get(PATIENCE)
+    assert len(raised.value.result.outcomes) == 2
+    with pytest.raises(WorkerLostError, match="signal 9"):
+        other.get(PATIENCE)
+    assert "Traceback" in (next(iter(other.errors.values())).traceback or "")
+
+
+def test_an_expired_message_and_a_revoked_one(agents: Agents) -> None:
+    agents.gate.set()
+    expired = AgentResult(agents.end.apply_async(expires=-1), agents.app, total=2)
+    revoked = AgentResult(agents.end.apply_async(countdown=3600), agents.app, total=2)
+    revoked.revoke()
+
+    # RabbitMQ drops what has expired, and nobody is told.
+    if agents.app.backend.as_uri() != "rpc://":
+        assert expired.wait(PATIENCE) is Status.EXPIRED
+        assert expired.progress == Progress(total=2)
+    assert revoked.wait(PATIENCE) is Status.CANCELLED
+    with pytest.raises(TaskRevokedError):
+        revoked.get()
+
+
+def test_waiting_for_a_group(agents: Agents) -> None:
+    group = AgentGroupResult([AgentResult(agents.end.delay(2), agents.app, total=2) for _ in range(12)], agents.app)
+    seen = []
+    agents.gate.set()
+
+    status = group.wait(PATIENCE, on_progress=lambda summary: seen.append(summary.progress.done), interval=0.2)
+
+    assert status is Status.SUCCEEDED
+    assert seen == sorted(seen)
+    assert seen[-1] == 24
+    assert [len(each.outcomes) for each in group.get()] == [2] * 12
+
+
+def test_a_revoked_group(agents: Agents) -> None:
+    sent = [agents.end.apply_async(countdown=3600) for _ in range(5)]
+    group = AgentGroupResult([AgentResult(each, agents.app, total=2) for each in sent], agents.app)
+
+    group.revoke()
+
+    assert group.wait(PATIENCE) is Status.CANCELLED
+
+
+@pytest.mark.parametrize("agents", ["valkey"], indirect=True)
+def test_the_backend_tells_when_a_message_has_ended(agents: Agents, calls: Calls) -> None:
+    result = AgentResult(agents.end.delay(), agents.app, total=2)
+    assert agents.has_begun.wait(PATIENCE)
+    waiting = threading.Thread(target=result.get, args=(PATIENCE,))
+    waiting.start()
+    # Celery subscribes once when the message is sent, and once for whoever waits.
+    while calls["subscribe"] < 2:
+        pass
+    agents.gate.set()
+    waiting.join(PATIENCE)
+
+    assert result.ready()
+    assert calls["mget"] == 2  # before and after, and none between
+    assert result.latest is not None
