@@ -54,8 +54,8 @@ task_soft_time_limit = task_time_limit - 60
 #: ``retry_backoff_max``, on top of the time limit, and five minutes of room. Raise it with any stage's ``time_limit``.
 #: RabbitMQ sees a dead worker at once and has no such option; its own limit, ``consumer_timeout``, is 30 minutes too.
 broker_transport_options = (
-    {"visibility_timeout": task_time_limit + 10 * 60 + 5 * 60}
-    if broker_url.startswith(("redis", "sentinel", "sqs"))
+    {"visibility_timeout": task_time_limit + 10 * 60 + 5 * 60, "socket_keepalive": True}
+    if broker_url.startswith(("redis", "sentinel"))
     else {}
 )
 
@@ -65,9 +65,9 @@ broker_connection_retry_on_startup = True
 #: And one whose broker is away for a night goes on in the morning; Celery's default gives up after 100 attempts.
 broker_connection_max_retries = None
 
-#: Notice a broker that vanished without closing the connection (a failed-over host, a forgetful load balancer).
+#: Notice a Redis that vanished without closing the connection (a failed-over host, a forgetful load balancer); this
+#: is for results, ``socket_keepalive`` above is for messages.
 redis_socket_keepalive = True
-redis_backend_health_check_interval = 30
 
 # ------------------------------------------------------------------------------------------------------ who works when
 

@@ -48,12 +48,14 @@ def main() -> None:
 
 def start_server(key_file: Path) -> tuple[subprocess.Popen[str], dict[str, object]]:
     command = ["celery-agents", "sandbox", "--tasks", "20", "--json", "--key-file", str(key_file)]
+    servers_core, clients_core, *_ = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(
+        0, {servers_core}
+    )  # the server's threads inherit it; to set it later would move one only
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    os.sched_setaffinity(0, {clients_core})
     assert server.stdout is not None
-    ready = json.loads(server.stdout.readline())
-    os.sched_setaffinity(server.pid, {0})
-    os.sched_setaffinity(0, {1})
-    return server, ready
+    return server, json.loads(server.stdout.readline())
 
 
 def signed_request(ready: dict[str, object], key_file: Path) -> bytes:
@@ -63,11 +65,9 @@ def signed_request(ready: dict[str, object], key_file: Path) -> bytes:
     assert isinstance(key, Ed25519PrivateKey)
     prepared = requests.Request("GET", url, headers={"Host": "127.0.0.1"}).prepare()
     signed = sign_request(prepared, key.public_key().public_bytes_raw().hex(), key)
-    lines = [
-        f"GET {signed.path_url} HTTP/1.1",
-        *(f"{name}: {value}" for name, value in signed.headers.items()),
-    ]
-    return "\r\n".join([*lines, "", ""]).encode()
+    # requests types header values as text or bytes; the SDK sets text.
+    headers = [f"{name}: {value!s}" for name, value in signed.headers.items()]
+    return "\r\n".join([f"GET {signed.path_url} HTTP/1.1", *headers, "", ""]).encode()
 
 
 def measure(port: object, request: bytes, load: Callable[[int, bytes, int], None], count: int) -> float:

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from celery_agents.cli import probes, settings
@@ -38,6 +40,7 @@ def command(ctx: click.Context, timeout: float, as_json: bool) -> None:
 
     Looks at the Encord key, the project, its stages and pathways, at this machine's clock, the broker, the result
     backend, the workers, and settings that agents suffer from. Nothing is changed, and what is down is a finding.
+    A --pool=solo worker cannot answer while it is busy.
 
     \b
     Examples:
@@ -88,16 +91,15 @@ def _encord_probe(runner: Any, tasks: Sequence[StageTask]) -> Any:
     return lambda: probes.encord(runner, [task for task in tasks if task.runner is runner])
 
 
-def _rendered(title: str, findings: Sequence[Finding]) -> Text:
-    rendered = Text.assemble((title, "bold"))
-    width = max((len(finding.subject) for finding in findings), default=0)
+def _rendered(title: str, findings: Sequence[Finding]) -> RenderableType:
+    # A grid, so that long text wraps beside its mark and not under it.
+    lines = Table.grid(padding=(0, 1))
     for finding in findings:
         mark, style = MARKS[finding.verdict]
-        rendered.append("\n  ").append(mark, style).append(f" {finding.subject:<{width}}  ", "dim")
-        rendered.append(redact(finding.text))
+        lines.add_row(Text(f"  {mark}", style), Text(finding.subject, "dim"), Text(redact(finding.text)))
         if finding.advice:
-            rendered.append(f"\n    {'':<{width}}  → {redact(finding.advice)}", style)
-    return rendered
+            lines.add_row("", "", Text(f"→ {redact(finding.advice)}", style))
+    return Group(Text(title, "bold"), lines)
 
 
 def _summary(verdicts: Counter[Verdict]) -> Text:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 import click
 
@@ -23,7 +24,7 @@ from celery_agents.cli.terminal import (
 )
 from celery_agents.cli.workers import nobody_listens, reach_broker, unheard
 from celery_agents.producer import TASK_STATUSES, SentMessage, TaskFilters
-from celery_agents.results import AgentGroupResult
+from celery_agents.results import AgentGroupResult, AgentResult
 from celery_agents.task import StageTask
 
 #: Ids that the follow-up command names; more would fill the screen.
@@ -105,7 +106,12 @@ class _Sweep:
 
     def send(self) -> AgentGroupResult:
         """Send everything; where that breaks off, say what was sent before."""
-        reach_broker(self.ctx.obj.app)  # before Encord is asked for what could then not be sent
+        app = self.ctx.obj.app
+        reach_broker(app)  # before Encord is asked for what could then not be sent
+        if self.is_waiting:
+            AgentResult(
+                uuid4(), app
+            ).snapshot()  # before sending: without a result backend there is nothing to wait for
         specs = 0
         with self._telling_what_was_sent(), Meter(self.terminal, "Sending") as meter:
 
@@ -192,7 +198,9 @@ class _Sweep:
             return
         missing = unheard(app, [row["queue"] for row in self._rows()])
         if missing:
-            self.terminal.warn(f"messages wait: {nobody_listens(missing, celery_command(self.ctx, 'worker'))}")
+            self.terminal.warn(
+                f"messages wait: {nobody_listens(missing, celery_command(self.ctx, 'worker'))}"
+            )
 
     def _how_to_look(self) -> str:
         ids = [message.id for message in self.sent]

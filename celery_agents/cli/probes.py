@@ -12,7 +12,7 @@ from celery.backends.base import DisabledBackend
 from celery_agents.cli import clocks
 from celery_agents.cli.declarations import function_path
 from celery_agents.cli.findings import Finding, Verdict, failed, note, ok, warning
-from celery_agents.cli.sentences import backend_is_down, broker_is_down, reason
+from celery_agents.cli.sentences import backend_is_down, broker_is_down, encord_refuses
 from celery_agents.cli.workers import CONNECT_TIMEOUT, Listeners, can_be_asked, listeners
 from celery_agents.errors import SetupError
 from celery_agents.task import StageTask
@@ -54,9 +54,7 @@ def _project(gateway: Gateway, domain: str) -> Iterator[Finding]:
         yield ok("key", f"accepted by {domain}")
         yield failed("project", str(error))
     except EncordException as error:
-        yield failed(
-            "key", f"{domain} cannot be asked: {reason(error)}", "check the network, and ENCORD_DOMAIN"
-        )
+        yield failed("key", encord_refuses(error))
     else:
         yield ok("key", f"accepted by {domain}")
         yield ok("project", f"{project.title} ({gateway.project_hash})")
@@ -117,7 +115,7 @@ def _workers(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> It
             yield warning(
                 "workers",
                 f"queue {queue!r} ({stages}): no worker answers, so messages wait",
-                f"start one: {worker_command} -Q {queue}  (a --pool=solo worker cannot answer while it is busy)",
+                f"start one: {worker_command} -Q {queue}",
             )
 
 

@@ -48,8 +48,8 @@ def sentence(error: BaseException, app: Celery) -> str | None:
         return str(error)
     if isinstance(error, OperationalError):
         return broker_is_down(app, error)
-    if _is_encords(error):
-        return f"Encord cannot do that now: {reason(error)}"
+    if _is_encords(error, "EncordException"):
+        return encord_refuses(error)
     describe = _BY_PACKAGE.get(type(error).__module__.partition(".")[0])
     return describe(app, error) if describe else None
 
@@ -78,10 +78,18 @@ _BY_PACKAGE: dict[str, Callable[[Celery, BaseException], str]] = {
 }
 
 
-def _is_encords(error: BaseException) -> bool:
+def encord_refuses(error: BaseException) -> str:
+    """Say what an exception of the SDK's means."""
+    if _is_encords(error, "RequestException"):  # its text is that of a log line
+        where = getattr(getattr(error, "context", None), "domain", None) or "its address"
+        return f"Encord does not answer at {where}: check the network, and ENCORD_DOMAIN."
+    return f"Encord cannot do that now: {reason(error)}."
+
+
+def _is_encords(error: BaseException, name: str) -> bool:
     # Asked without importing encord, which takes a second: an error of its classes can only exist where it is loaded.
     exceptions = sys.modules.get("encord.exceptions")
-    return exceptions is not None and isinstance(error, exceptions.EncordException)
+    return exceptions is not None and isinstance(error, getattr(exceptions, name))
 
 
 def reason(error: BaseException) -> str:

@@ -72,7 +72,9 @@ def _clean(part: RenderableType) -> RenderableType:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
     """Return a table; columns named in *right* hold numbers and are aligned to the right, None becomes a dash."""
-    rendered = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    rendered = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold"
+    )
     for column in columns:
         is_number = column in right
         rendered.add_column(

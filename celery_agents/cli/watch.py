@@ -24,7 +24,7 @@ from celery_agents.cli.workers import ANSWER_TIMEOUT, nobody_listens, reach_brok
 from celery_agents.messages import Outcome
 
 #: Columns with numbers: of the queue, then of each stage.
-NUMBERS = ("workers", "waiting", "running", "ended", *(outcome.lower() for outcome in Outcome), "per minute")
+NUMBERS = ("workers", "waiting", "running", "ended", *(outcome.lower() for outcome in Outcome), "per min")
 
 
 @click.command("watch")
@@ -170,7 +170,8 @@ def _outcome_number(outcome: Outcome, number: int | None) -> Text | str | None:
 def _notes(look: Look, worker: str) -> Iterator[str]:
     missing = [queue.queue for queue in look.queues if queue.workers == []]
     if missing:
-        yield nobody_listens(missing, worker)
+        told = nobody_listens(missing, worker)
+        yield told[0].upper() + told[1:]
     if look.lacks_events:
         yield f"Workers do not tell what ended; start them with events: {worker} -E"
 

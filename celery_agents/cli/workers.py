@@ -148,8 +148,8 @@ def unheard(app: Celery, queues: Iterable[str]) -> list[str]:
 
 def nobody_listens(queues: Sequence[str], worker_command: str) -> str:
     """Say that no worker answered for *queues*, and how to start one."""
-    named = ", ".join(map(repr, queues))
-    return f"no worker answers for queue{'s' if len(queues) > 1 else ''} {named}; start one: {worker_command} -Q {','.join(queues)}"
+    which = f"queue{'s' if len(queues) > 1 else ''} {', '.join(map(repr, queues))}"
+    return f"no worker answers for {which}; start one: {worker_command} -Q {','.join(queues)}"
 
 
 def waiting_messages(app: Celery, queue: str) -> int:

@@ -36,7 +36,7 @@ class Trouble:
 
 
 PERMANENT = Trouble(transient=False)
-_PASSING = Trouble(transient=True, had_effect=None)
+_PASSING = Trouble(transient=True)
 
 
 def _rate_limited(error: EncordException) -> Trouble:

@@ -61,7 +61,11 @@ class SandboxServer:
     """A running sandbox. Use as a context manager, or call `stop`."""
 
     def __init__(self, state: Sandbox | None = None, settings: Settings | None = None) -> None:
-        """Bind the socket and build the state; nothing is served before `started`. Raises OSError."""
+        """Bind the socket and build the state; nothing is served before `started`.
+
+        With a `state`, the settings on tasks, page size and clock are its own. Raises OSError, and ValueError for
+        a key of another kind.
+        """
         settings = settings or Settings()
         self._settings = settings
         self.private_key = settings.private_key or signatures.new_private_key()

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from examples.demo.processes import DemoError, Processes, celery
+from examples.demo.processes import ROOT, DemoError, Processes, celery
 
 if TYPE_CHECKING:
     from celery_agents import AgentGroupResult
@@ -28,11 +28,12 @@ DOWNLOADS = "media.get"
 LOOK_EVERY = 0.2
 
 NEXT = """
-Next, with a project of your own:
-  1. pip install 'celery-agents[vision]', and copy examples/quickstart.py and celeryconfig.py to start from
+Next, with a project of your own (README.md has the details):
+  1. mkdir ~/agents; cp examples/quickstart.py celeryconfig.py ~/agents; and in an environment of yours
+     pip install '{root}[vision]'
   2. export ENCORD_SSH_KEY_FILE=~/.ssh/your-encord-key CELERY_AGENTS_PROJECT=<project hash>
-  3. celery -A quickstart agents check, then the worker, then celery -A quickstart agents enqueue
-README.md has the details; the logs of this run are in {logs}."""
+  3. cd ~/agents; celery -A quickstart agents check; celery -A quickstart worker; celery -A quickstart agents enqueue
+The logs of this run are in {logs}."""
 
 
 def tell(view: View, *, tasks: int, nodes: int, logs: Path) -> int:
@@ -57,7 +58,7 @@ def tell(view: View, *, tasks: int, nodes: int, logs: Path) -> int:
         view.differences(found, tails)
         return 1
     view.say(_verdict(report, runs), style="green")
-    view.say(NEXT.format(logs=os.path.relpath(logs)))
+    view.say(NEXT.format(logs=os.path.relpath(logs), root=ROOT))
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -50,6 +52,11 @@ class Host:
         )
         return run.returncode == 0
 
+    def url(self, name: str) -> str:
+        """Where it listens, by its health check."""
+        (url,) = re.findall(r"http://[\d.:]+", self._here(self._services[name]["healthcheck"]["test"])[-1])
+        return str(url)
+
     def wait_until_healthy(self, name: str) -> None:
         self.wait_until(lambda: self.is_healthy(name), f"{name} is healthy")
 
@@ -70,10 +77,8 @@ class Host:
 
     def kill_everything(self) -> None:
         for process in self.processes.values():
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and all of its group
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # and so has all of its group
             process.wait()
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -136,7 +141,7 @@ def test_the_producer_sweeps_the_worker_works_and_both_stop_when_told(host: Host
     host.wait_until_healthy("producer")
 
     # Then everything that waited at the stage was moved, once
-    report = requests.get(_url(host, "sandbox") + "/sandbox/report", timeout=30).json()
+    report = requests.get(host.url("sandbox") + "/sandbox/report", timeout=30).json()
     (stage,) = [stage for stage in report["projects"][0]["stages"] if stage["title"] == "Pre-label"]
     assert stage["tasks"] == 0
     assert len(stage["left"]) == 300
@@ -152,14 +157,4 @@ def test_flower_is_up(host: Host) -> None:
 
     host.wait_until_healthy("flower")
 
-    assert "celery-agents" not in requests.get(_url(host, "flower") + "/healthcheck", timeout=30).text
     assert host.stop("flower") == 0
-
-
-def _url(host: Host, name: str) -> str:
-    check = " ".join(host._here(host._services[name]["healthcheck"]["test"]))
-    return (
-        check[check.index("http://") :].split("/", 3)[0]
-        + "//"
-        + check[check.index("http://") + 7 :].split("/")[0]
-    )

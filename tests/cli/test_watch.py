@@ -1,0 +1,60 @@
+"""``agents watch``: queues and workers, once or for as long as somebody looks."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+from tests.cli.conftest import PATIENCE, CommandLine
+
+
+def test_once_where_nobody_works(cli_without_messages: CommandLine) -> None:
+    cli_without_messages("enqueue", "--batch-size", "6")
+    answer = cli_without_messages("watch", "--once")
+    assert "gpu" in answer.out
+    assert "No worker answers for queues 'gpu', 'celery'" in answer.out
+    assert answer.code == 0
+    seen = cli_without_messages("watch", "--once", "--json", "--encord").json
+    gpu = seen["queues"][0]
+    assert (gpu["queue"], gpu["waiting"], gpu["workers"]) == ("gpu", 4, [])
+    assert gpu["stages"][0]["at_encord"] == 24
+
+
+def test_it_counts_what_ends_until_ctrl_c(cli: CommandLine) -> None:
+    with cli.start("agents", "watch", "--json", "--interval", "0.2") as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        cli("enqueue", "--stage", "Pre-label", "--wait")
+        last = _first_with(process, ended=5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert len(_stage(first, "gpu")["workers"]) == 1
+    stage = _stage(last, "gpu")["stages"][0]
+    assert sum(stage["counts"].values()) == 24
+    assert stage["counts"]["FAILED"] > 0
+    assert (err, process.returncode) == ("", 0)
+
+
+def test_a_log_gets_a_line_per_look(cli: CommandLine) -> None:
+    with cli.start("agents", "watch", "--interval", "0.2") as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE)
+    for line in lines:
+        assert "gpu: 0 waiting, 1 worker; Pre-label 0 running" in line
+        assert "\x1b" not in line
+
+
+def _stage(look: dict[str, Any], queue: str) -> dict[str, Any]:
+    [found] = [each for each in look["queues"] if each["queue"] == queue]
+    return found
+
+
+def _first_with(process: Any, ended: int) -> dict[str, Any]:
+    for line in process.stdout:
+        look: dict[str, Any] = json.loads(line)
+        if _stage(look, "gpu")["stages"][0]["ended"] == ended:
+            return look
+    raise AssertionError("it ended by itself")
