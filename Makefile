@@ -68,6 +68,6 @@ $(BIN)/python:
 	if [ -n "$$new" ]; then \
 	    echo "$$new cannot make virtual environments: install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; \
 	else \
-	    echo "celery-agents needs Python 3.11 or newer$(if $(PYTHON),: $(PYTHON) is not, and none was found on PATH). Name one: make PYTHON=/path/to/python3." >&2; \
+	    echo "celery-agents needs Python 3.11 or newer, which $(if $(PYTHON),$(PYTHON) is not,no python3 on PATH is). Name one: make PYTHON=/path/to/python3" >&2; \
 	fi; \
 	exit 1

@@ -126,14 +126,16 @@ class QueueRunner:
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
         startup.connect()
         declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
+        declaration = Declaration(self, stage_agent)
         if name in declared:
-            return _declare_again(declared[name], Declaration(self, stage_agent))
+            _declare_again(name, declared[name][1], declaration)
+            return declared[name][0]
         options: Mapping[str, Any] = {
             "base": StageTask,
             "bind": True,
             "name": name,
             "max_retries": stage_agent.options.retry.max_retries,
-            "declaration": Declaration(self, stage_agent),
+            "declaration": declaration,
             **stage_agent.options.celery,
         }
         run = _run_of(stage_agent.function)
@@ -141,8 +143,8 @@ class QueueRunner:
         task = (
             shared_task(run, **options) if self._app is None else self._app.task(run, shared=False, **options)
         )
-        declared[name] = cast("StageTask", task)
-        return declared[name]
+        declared[name] = cast("StageTask", task), declaration
+        return declared[name][0]
 
     def get_agent_stages(self) -> Iterator[AgentStage]:
         """Yield the SDK's agent stages that have an agent here, in the order of their declaration.
@@ -181,18 +183,16 @@ class QueueRunner:
         return cast("StageTask", self.app.tasks[self._task_names[identity]])
 
 
-#: The tasks declared without an app, by name; those declared with one are kept at that app.
-_shared: dict[str, StageTask] = {}
+#: The tasks declared without an app, by name, and what they stand for; those declared with one are kept at that app.
+_shared: dict[str, tuple[StageTask, Declaration]] = {}
 
 
-def _declare_again(task: StageTask, declaration: Declaration) -> StageTask:
+def _declare_again(name: str, earlier: Declaration, declaration: Declaration) -> None:
     """Let a task that is registered stand for another agent from now on; Celery's own options of it stay."""
-    earlier = task.declaration
     before, now = (_name_of(each.stage_agent.function) for each in (earlier, declaration))
     if before != now:
-        logger.warning("%s was declared by %s() and is now by %s()", task.name, before, now)
+        logger.warning("%s was declared by %s() and is now by %s()", name, before, now)
     earlier.runner, earlier.stage_agent = declaration.runner, declaration.stage_agent
-    return task
 
 
 def _as_uuid(project_hash: str | UUID) -> UUID:

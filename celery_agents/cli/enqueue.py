@@ -24,7 +24,7 @@ from celery_agents.cli.terminal import (
 )
 from celery_agents.cli.workers import nobody_listens, reach_broker, unheard
 from celery_agents.producer import TASK_STATUSES, SentMessage, TaskFilters
-from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.results import AgentGroupResult, AgentResult, GroupSummary
 from celery_agents.task import StageTask
 
 #: Ids that the follow-up command names; more would fill the screen.
@@ -104,6 +104,11 @@ class _Sweep:
     def _prints_tables(self) -> bool:
         return not (self.options["as_json"] or self.options["prints_ids"])
 
+    @property
+    def _is_filtered(self) -> bool:
+        names = ("limit", "status", "title", "data_hash", "dataset_hash", "assignee")
+        return any(self.options[name] not in (None, ()) for name in names)
+
     def send(self) -> AgentGroupResult:
         """Send everything; where that breaks off, say what was sent before."""
         app = self.ctx.obj.app
@@ -156,10 +161,14 @@ class _Sweep:
     def say_nothing_waits(self) -> None:
         """Say so plainly; for scripts, with an empty list."""
         if self.options["as_json"]:
-            print_json({"sent": [], "ids": []})
+            # What a script reads when something was waited for is there too: nothing failed.
+            print_json(
+                {"sent": [], **(_became(GroupSummary(), Tally({})) if self.is_waiting else {}), "ids": []}
+            )
         elif self._prints_tables:
             stages = ", ".join(str(task.stage_agent.stage) for task in self.tasks)
-            self.terminal.say(f"Nothing to do: no agent task waits at {stages} that you asked for.")
+            matching = " that matches" if self._is_filtered else ""
+            self.terminal.say(f"Nothing to do: no agent task{matching} waits at {stages}.")
 
     def say_what_was_sent(self) -> None:
         """Print what went where, and warn if nobody listens there."""
@@ -225,11 +234,9 @@ class _Sweep:
 
     def _say_what_became(self, group: AgentGroupResult) -> ExitCode:
         summary = group.summary()
-        tally = Tally({task.agent_stage.uuid: task.agent_stage.title for task in self.tasks})
-        tally.add(group.snapshots())
+        tally = self._tally(group)
         if self.options["as_json"]:
-            became = {**summary.as_dict(), "outcomes": tally.as_rows(), "errors": tally.errors_as_rows()}
-            print_json({"sent": self._rows(), **became, "ids": group.ids})
+            print_json({"sent": self._rows(), **_became(summary, tally), "ids": group.ids})
         elif self._prints_tables:
             self.terminal.say("", tally.as_table())
             show_errors(self.terminal, tally)
@@ -239,3 +246,12 @@ class _Sweep:
                 f"not all have ended after {self.options['timeout']:g} s. {self._how_to_look()}"
             )
         return exit_code(summary)
+
+    def _tally(self, group: AgentGroupResult) -> Tally:
+        tally = Tally({task.agent_stage.uuid: task.agent_stage.title for task in self.tasks})
+        tally.add(group.snapshots())
+        return tally
+
+
+def _became(summary: GroupSummary, tally: Tally) -> dict[str, Any]:
+    return {**summary.as_dict(), "outcomes": tally.as_rows(), "errors": tally.errors_as_rows()}

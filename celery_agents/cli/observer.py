@@ -127,7 +127,6 @@ class Observer:
     Args:
         app: The app.
         tasks: Its agent tasks.
-        timeout: Seconds that workers have to answer.
         follows: Whether to listen to events between the looks; one look alone has nothing to hear.
         counts_at_encord: Whether to count what waits at Encord at each look; reads every page of each stage.
     """
@@ -137,13 +136,11 @@ class Observer:
         app: Celery,
         tasks: Sequence[StageTask],
         *,
-        timeout: float,
         follows: bool = True,
         counts_at_encord: bool = False,
     ) -> None:
         self._app = app
         self._tasks = tasks
-        self._timeout = timeout
         self._counts_at_encord = counts_at_encord
         self._can_ask = can_be_asked(app)
         self._events = TaskEvents(app, [task.name for task in tasks]) if follows else None
@@ -174,7 +171,6 @@ class Observer:
             "active_queues",
             "active",
             "reserved",
-            timeout=self._timeout,
             arguments={"active": {"safe": True}},
         )
         running = _names_by_id(active)

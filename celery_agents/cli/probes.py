@@ -13,7 +13,7 @@ from celery_agents.cli import clocks
 from celery_agents.cli.declarations import function_path
 from celery_agents.cli.findings import Finding, Verdict, failed, note, ok, warning
 from celery_agents.cli.sentences import backend_is_down, broker_is_down, encord_refuses
-from celery_agents.cli.workers import CONNECT_TIMEOUT, Listeners, can_be_asked, listeners
+from celery_agents.cli.workers import CONNECT_TIMEOUT, PATIENT_TIMEOUT, Listeners, can_be_asked, listeners
 from celery_agents.errors import SetupError
 from celery_agents.task import StageTask
 
@@ -101,7 +101,7 @@ def broker(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> Iter
 
 
 def _workers(app: Celery, tasks: Sequence[StageTask], worker_command: str) -> Iterator[Finding]:
-    found = listeners(app, with_tasks=True)
+    found = listeners(app, with_tasks=True, timeout=PATIENT_TIMEOUT)
     queues: dict[str, list[StageTask]] = {}
     for task in tasks:
         queues.setdefault(task.queue_name, []).append(task)

@@ -20,7 +20,7 @@ from celery_agents.cli.declarations import agent_tasks
 from celery_agents.cli.observer import Observer, QueueView, StageView
 from celery_agents.cli.sentences import sentence
 from celery_agents.cli.terminal import Terminal, celery_command, count, json_option, print_json, table
-from celery_agents.cli.workers import ANSWER_TIMEOUT, nobody_listens, reach_broker
+from celery_agents.cli.workers import nobody_listens, reach_broker
 from celery_agents.messages import Outcome
 
 #: Columns with numbers: of the queue, then of each stage.
@@ -34,7 +34,7 @@ NUMBERS = ("workers", "waiting", "running", "ended", *(outcome.lower() for outco
     show_default=True,
     type=click.FloatRange(min=0.1),
     metavar="SECONDS",
-    help="Between two looks.",
+    help="Between two looks; workers have one to answer.",
 )
 @click.option("--once", is_flag=True, help="Look once, print, and end.")
 @click.option(
@@ -69,8 +69,7 @@ def command(
     app = ctx.obj.app
     tasks = agent_tasks(app)
     reach_broker(app)
-    timeout = min(ANSWER_TIMEOUT, interval)
-    observer = Observer(app, tasks, timeout=timeout, follows=not once, counts_at_encord=counts_at_encord)
+    observer = Observer(app, tasks, follows=not once, counts_at_encord=counts_at_encord)
     looks = _looks(app, observer, interval)
     if once:
         looks = itertools.islice(looks, 1)

@@ -14,6 +14,8 @@ Answer = TypeVar("Answer")
 
 #: Seconds that workers have to answer. Celery's own default; an idle worker takes milliseconds.
 ANSWER_TIMEOUT = 1.0
+#: The same where the answer is what was asked for: a machine under load should not look like one without workers.
+PATIENT_TIMEOUT = 2.0
 #: Seconds that the broker has to accept a connection before it counts as down.
 CONNECT_TIMEOUT = 5.0
 

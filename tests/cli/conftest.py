@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +71,26 @@ class CommandLine:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+    # A port from the system: the server's own choice is the first free of a few, which two test runs may both see.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def closed_port() -> Iterator[int]:
+    """A port at which every connection is refused: bound, and not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def together(*calls: Callable[[], Answer]) -> list[Answer]:
+    """Make several calls at once: a command is a process of its own, and most of its second is start-up and waiting."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        return [each.result() for each in [pool.submit(call) for call in calls]]
 
 
 @pytest.fixture(scope="session")

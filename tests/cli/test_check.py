@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from celery_agents.cli import clocks, settings
 from celery_agents.cli.findings import Finding, Section, Verdict, ok, run
 from celery_agents.sandbox import SandboxServer
 from celery_agents.task import StageTask
-from tests.cli.conftest import Answer, CommandLine
+from tests.cli.conftest import Answer, CommandLine, together
 
 
 def found(answer: Answer, subject: str) -> list[dict[str, Any]]:
@@ -28,23 +29,38 @@ def verdicts(answer: Answer, subject: str) -> list[str]:
 
 
 def test_everything_in_place(cli: CommandLine) -> None:
-    answer = cli("check")
-    assert "Everything is in place." in answer.out
-    assert "labelled → Route" in answer.out
-    assert "queue 'gpu'" in answer.out
-    assert "✗" not in answer.out
-    assert answer.code == 0
-
-
-def test_as_json(cli: CommandLine) -> None:
-    answer = cli("check", "--json")
-    assert answer.json["ok"] is True
+    shown, scripted = together(partial(cli, "check"), partial(cli, "check", "--json"))
+    assert "Everything is in place." in shown.out
+    assert "labelled → Route" in shown.out
+    assert "queue 'gpu'" in shown.out
+    assert "✗" not in shown.out
+    assert scripted.json["ok"] is True
     for subject in ("key", "project", "stage", "pathways", "clock", "broker", "workers", "backend"):
-        assert set(verdicts(answer, subject)) == {"ok"}, subject
+        assert set(verdicts(scripted, subject)) == {"ok"}, subject
+    assert (shown.code, scripted.code) == (0, 0)
 
 
-def test_nobody_listens_is_a_warning_with_the_command(quiet_cli: CommandLine) -> None:
-    answer = quiet_cli("check", "--json")
+@pytest.fixture(scope="module")
+def answers(quiet_cli: CommandLine, closed_port: int) -> dict[str, Answer]:
+    """What is said in several situations, asked for at once."""
+    dead = f"redis://:hunter2@127.0.0.1:{closed_port}/0"
+    all_down = quiet_cli.but(ENCORD_SSH_KEY=None, CELERY_BROKER_URL=dead, CELERY_RESULT_BACKEND=dead)
+    with SandboxServer.start(tasks=1, clock=tomorrow) as ahead:
+        calls = {
+            "nobody listens": partial(quiet_cli, "check", "--json"),
+            "all down": partial(all_down, "check", "--json"),
+            "misspelt": partial(quiet_cli.but(SECOND_STAGE="Rout"), "check"),
+            "clock": partial(quiet_cli.but(**ahead.env()), "check", "--json"),
+        }
+        return dict(zip(calls, together(*calls.values()), strict=True))
+
+
+def tomorrow() -> datetime:
+    return datetime.now(UTC) + timedelta(days=1)
+
+
+def test_nobody_listens_is_a_warning_with_the_command(answers: dict[str, Answer]) -> None:
+    answer = answers["nobody listens"]
     assert verdicts(answer, "workers") == ["warning", "warning"]
     advice = [finding["advice"] for finding in found(answer, "workers")]
     assert sorted(advice) == [
@@ -53,10 +69,8 @@ def test_nobody_listens_is_a_warning_with_the_command(quiet_cli: CommandLine) ->
     assert answer.code == 0
 
 
-def test_all_down(quiet_cli: CommandLine) -> None:
-    dead = "redis://:hunter2@127.0.0.1:1/0"
-    line = quiet_cli.but(ENCORD_SSH_KEY=None, CELERY_BROKER_URL=dead, CELERY_RESULT_BACKEND=dead)
-    answer = line("check", "--json")
+def test_all_down(answers: dict[str, Answer]) -> None:
+    answer = answers["all down"]
     assert [verdicts(answer, each) for each in ("key", "broker", "backend")] == [["failed"]] * 3
     assert answer.json["ok"] is False
     assert answer.code == 1
@@ -64,8 +78,8 @@ def test_all_down(quiet_cli: CommandLine) -> None:
     assert answer.err == ""
 
 
-def test_a_misspelt_stage_is_found_beside_the_right_one(quiet_cli: CommandLine) -> None:
-    answer = quiet_cli.but(SECOND_STAGE="Rout")("check")
+def test_a_misspelt_stage_is_found_beside_the_right_one(answers: dict[str, Answer]) -> None:
+    answer = answers["misspelt"]
     assert "✓ stage" in answer.out
     assert "✗ stage" in answer.out
     assert "did you mean 'Route'?" in answer.out
@@ -81,15 +95,11 @@ def test_a_worker_that_does_not_know_the_task_fails_the_check(mistaken_cli: Comm
     assert answer.code == 1
 
 
-def test_a_clock_that_differs_fails_the_check(quiet_cli: CommandLine) -> None:
-    def tomorrow() -> datetime:
-        return datetime.now(UTC) + timedelta(days=1)
-
-    with SandboxServer.start(tasks=1, clock=tomorrow) as ahead:
-        answer = quiet_cli.but(**ahead.env())("check", "--json")
+def test_a_signature_that_looks_old_points_at_the_clock(answers: dict[str, Answer]) -> None:
+    answer = answers["clock"]
     assert verdicts(answer, "key") == ["failed"]
     assert "see clock" in found(answer, "key")[0]["advice"]
-    # The sandbox's Date header is uvicorn's, from the real clock: what the header says is the next test's.
+    # The Date header of the sandbox comes from the real clock; what is made of it is the next test's.
     assert "ok" in verdicts(answer, "clock")
 
 

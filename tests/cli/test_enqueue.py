@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import pty
 import signal
+from functools import partial
 from uuid import UUID
 
-import pytest
-
 from celery_agents.sandbox import SandboxServer
-from tests.cli.conftest import PATIENCE, CommandLine
+from tests.cli.conftest import PATIENCE, CommandLine, together
 
 
 def test_what_is_sent_and_that_nobody_listens(cli_without_messages: CommandLine) -> None:
@@ -27,7 +26,7 @@ def test_what_is_sent_and_that_nobody_listens(cli_without_messages: CommandLine)
 def test_ids_alone_can_be_piped_to_status(cli_without_messages: CommandLine) -> None:
     ids = cli_without_messages("enqueue", "--ids").out
     assert len([UUID(each) for each in ids.split()]) == 5
-    answer = cli_without_messages("status", "-", "--json", stdin=ids)
+    answer = cli_without_messages.but("light_app")("status", "-", "--json", stdin=ids)
     assert [each["id"] for each in answer.json] == ids.split()
     assert answer.code == 3
 
@@ -44,25 +43,23 @@ def test_filters_choose(cli_without_messages: CommandLine, sandbox: SandboxServe
         unit.title: unit.data_hash for unit in next(iter(sandbox.state.datasets.values())).units.values()
     }
     videos = [title for title in units if title.startswith("video")]
-    by_title = cli_without_messages("enqueue", "--json", "--title", "video").json
-    assert by_title["sent"][0]["agent_tasks"] == len(videos)
     hashes = [argument for title in videos for argument in ("--data-hash", str(units[title]))]
-    by_hash = cli_without_messages("enqueue", "--json", *hashes).json
-    assert by_hash["sent"][0]["agent_tasks"] == len(videos)
+    line = cli_without_messages
+    by_title, by_hash = together(
+        partial(line, "enqueue", "--json", "--title", "video"), partial(line, "enqueue", "--json", *hashes)
+    )
+    assert by_title.json["sent"][0]["agent_tasks"] == len(videos)
+    assert by_hash.json["sent"][0]["agent_tasks"] == len(videos)
 
 
-@pytest.mark.parametrize(
-    "chosen", [["--status", "COMPLETED"], ["--stage", "Route"], ["--limit", "0"]], ids=" ".join
-)
-def test_nothing_to_do_is_said_and_is_no_error(quiet_cli: CommandLine, chosen: list[str]) -> None:
-    answer = quiet_cli("enqueue", *chosen)
-    assert answer.out.startswith("Nothing to do")
-    assert (answer.err, answer.code) == ("", 0)
-
-
-def test_nothing_to_do_as_json(quiet_cli: CommandLine) -> None:
-    answer = quiet_cli("enqueue", "--stage", "Route", "--json")
-    assert (answer.json, answer.code) == ({"sent": [], "ids": []}, 0)
+def test_nothing_to_do_is_said_and_is_no_error(quiet_cli: CommandLine) -> None:
+    shown, scripted = together(
+        partial(quiet_cli, "enqueue", "--stage", "Pre-label", "--status", "COMPLETED"),
+        partial(quiet_cli, "enqueue", "--stage", "Route", "--json"),
+    )
+    assert shown.out == "Nothing to do: no agent task that matches waits at Pre-label.\n"
+    assert (shown.err, shown.code) == ("", 0)
+    assert (scripted.json, scripted.code) == ({"sent": [], "ids": []}, 0)
 
 
 def test_a_timeout_is_told_from_a_failure(cli_without_messages: CommandLine) -> None:
@@ -89,7 +86,7 @@ def test_ctrl_c_while_waiting_says_that_the_work_goes_on(cli_without_messages: C
 
 def test_a_terminal_gets_a_bar(cli_without_messages: CommandLine) -> None:
     ours, theirs = pty.openpty()
-    with cli_without_messages.start("agents", "enqueue", "--limit", "3", stderr=theirs) as process:
+    with cli_without_messages.start("agents", "enqueue", "--limit", "3", stderr=theirs):
         os.close(theirs)
         shown = b""
         while piece := _read(ours):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from celery_agents.sandbox import SandboxServer
-from tests.cli.conftest import CommandLine
+from tests.cli.conftest import CommandLine, together
 
 
 def test_the_table_names_agents_queues_and_pathways(quiet_cli: CommandLine, sandbox: SandboxServer) -> None:
@@ -39,6 +41,7 @@ def test_as_json(quiet_cli: CommandLine, sandbox: SandboxServer) -> None:
 
 def test_a_stage_without_an_agent_is_listed(quiet_cli: CommandLine) -> None:
     line = quiet_cli.but("light_app")
-    [project] = line("stages", "--json").json
+    shown, scripted = together(partial(line, "stages"), partial(line, "stages", "--json"))
+    [project] = scripted.json
     assert [stage["agent"] for stage in project["stages"]] == ["tests.cli.light_app.pre_label", None]
-    assert "no agent here" in line("stages").out
+    assert "no agent here" in shown.out

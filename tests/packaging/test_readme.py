@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ CELERY = [command for command in COMMANDS if command.startswith("celery -A quick
 
 def block(text: str) -> str:
     """The one block of Python with this in it."""
-    (found,) = [code for code in PYTHON if text in code]
+    (found,) = [str(code) for code in PYTHON if text in code]
     return found
 
 
@@ -131,8 +130,7 @@ def test_the_agent_that_asks_for_everything_can_be_declared(folder: Folder) -> N
         "from quickstart import runner\n", block("autoretry_for"), "print(runner.stage_tasks)"
     )
 
-    assert "quickstart.pre_label" in printed
-    assert "agents." in printed
+    assert re.search(r"agents\.\w+\.Pre-label .*agents\.\w+\.Check ", printed)
 
 
 def test_the_example_on_top_can_be_declared() -> None:
@@ -179,8 +177,3 @@ def test_the_page_names_every_status_and_outcome() -> None:
 
     for word in (*Status, *Outcome):
         assert f"| `{word.value}` |" in README
-
-
-def test_python_of_this_run_is_one_that_the_readme_allows() -> None:
-    assert "Python 3.11 or newer" in README
-    assert sys.version_info >= (3, 11)

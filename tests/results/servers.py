@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +47,14 @@ def make_app(broker: str, backend: str | None, **conf: Any) -> Celery:
 def delete_queue(app: Celery) -> None:
     with app.connection_for_write() as connection:
         connection.default_channel.queue_delete(app.conf.task_default_queue)
+
+
+def until(condition: Callable[[], bool], what: str, patience: float = 30) -> None:
+    """Wait for a condition; *patience* seconds bound a hang."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience} s in vain until {what}"
+        time.sleep(0.01)
 
 
 class Calls:

@@ -77,8 +77,7 @@ stores_revoked = pytest.mark.parametrize("worker", ["valkey"], indirect=True, sc
 def test_waiting_for_one_message(agents: Agents) -> None:
     result = AgentResult(agents.end.delay(), agents.app, total=2)
     assert agents.has_begun.wait(PATIENCE)
-    while result.progress != Progress(done=1, total=2):
-        pass
+    servers.until(lambda: result.progress == Progress(done=1, total=2), "progress is seen")
     assert result.status is Status.RUNNING
 
     agents.gate.set()
@@ -147,8 +146,7 @@ def test_the_backend_tells_when_a_message_has_ended(agents: Agents, calls: Calls
     waiting = threading.Thread(target=result.get, args=(PATIENCE,))
     waiting.start()
     # Celery subscribes once when the message is sent, and once for whoever waits.
-    while calls["subscribe"] < 2:
-        pass
+    servers.until(lambda: calls["subscribe"] >= 2, "somebody subscribes")
     agents.gate.set()
     waiting.join(PATIENCE)
 
