@@ -158,6 +158,7 @@ class Carry(_Wire):
     outcomes: tuple[TaskOutcome, ...] = ()
     moves: dict[UUID, UUID] = Field(default_factory=dict)  #: agent task -> pathway
     errors: dict[UUID, tuple[TaskError, ...]] = Field(default_factory=dict)  #: agent task -> attempts so far
+    attempt: int = 1  #: which try of the message comes next, counted from 1; being interrupted is no try
 
 
 class TaskCompletionResult(_Wire):

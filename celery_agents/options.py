@@ -37,7 +37,7 @@ _RETRY_OPTIONS = frozenset(each.name for each in fields(RetryPolicy))
 _ENCORD_OPTIONS = frozenset(
     {"label_row_metadata_include_args", "label_row_initialise_labels_args", "will_set_priority"}
 )
-_OUR_OPTIONS = frozenset({"name", "batch_size", "failure_policy"})
+_OUR_OPTIONS = frozenset({"name", "batch_size", "commit_every", "commit_interval", "failure_policy"})
 _ALL_OPTIONS = (
     CELERY_OPTIONS | ROUTING_OPTIONS | _RETRY_OPTIONS | _ENCORD_OPTIONS | _OUR_OPTIONS | {"serializer"}
 )
@@ -47,6 +47,7 @@ _SAFE_BY_DEFAULT: Mapping[str, Any] = {
     "acks_late": True,
     "reject_on_worker_lost": True,
     "track_started": True,
+    "resultrepr_maxsize": 120,  # the result is JSON for programs; a log line needs no more than its beginning
 }
 
 
@@ -56,6 +57,8 @@ class StageOptions:
 
     name: str | None = None  #: Celery task name
     batch_size: int = 100  #: agent tasks in one message, unless ``enqueue`` says otherwise
+    commit_every: int = 100  #: agent tasks after which a batch is committed as far as it is
+    commit_interval: float = 30.0  #: seconds after which the same is done
     failure_policy: FailurePolicy = (
         "all"  #: a message ends in FAILURE where all, any or never one of them FAILED
     )
@@ -82,7 +85,9 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         raise DeclarationError(f"serializer={given['serializer']!r}: messages of agent tasks are JSON only.")
     return StageOptions(
         name=_checked(given, "name", str | None, None),
-        batch_size=_batch_size(given),
+        batch_size=_number_of_agent_tasks(given, "batch_size"),
+        commit_every=_number_of_agent_tasks(given, "commit_every"),
+        commit_interval=_seconds(given, "commit_interval", 30.0),
         failure_policy=_failure_policy(given),
         will_set_priority=_checked(given, "will_set_priority", bool, default=False),
         label_row_options=_arguments(given, "label_row_metadata_include_args"),
@@ -114,11 +119,18 @@ def _checked(given: Mapping[str, Any], name: str, kind: Any, default: Any) -> An
     return value
 
 
-def _batch_size(given: Mapping[str, Any]) -> int:
-    size = given.get("batch_size", 100)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise DeclarationError(f"batch_size={size!r}: give the number of agent tasks per message, 1 or more.")
-    return size
+def _number_of_agent_tasks(given: Mapping[str, Any], name: str) -> int:
+    number = given.get(name, 100)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise DeclarationError(f"{name}={number!r}: give a number of agent tasks, 1 or more.")
+    return number
+
+
+def _seconds(given: Mapping[str, Any], name: str, default: float) -> float:
+    value = given.get(name, default)
+    if not isinstance(value, int | float) or value < 0:
+        raise DeclarationError(f"{name}={value!r}: give seconds, 0 or more.")
+    return float(value)
 
 
 def _failure_policy(given: Mapping[str, Any]) -> FailurePolicy:
@@ -148,8 +160,7 @@ def _retry_policy(given: Mapping[str, Any]) -> RetryPolicy:
     if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
         raise DeclarationError(f"max_retries={retries!r}: give 0 or more, or None for no limit.")
     for name in ("retry_backoff", "retry_backoff_max", "default_retry_delay"):
-        if name in chosen and (not isinstance(chosen[name], int | float) or chosen[name] < 0):
-            raise DeclarationError(f"{name}={chosen[name]!r}: give seconds, 0 or more.")
+        _seconds(chosen, name, 0)
     return RetryPolicy(**chosen)
 
 

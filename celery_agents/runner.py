@@ -12,13 +12,13 @@ from celery import Celery, current_app, shared_task
 from celery.utils.log import get_logger
 
 from celery_agents import producer
+from celery_agents.agent import Agent
 from celery_agents.dependencies.plan import plan
 from celery_agents.errors import DeclarationError
-from celery_agents.executor import Agent
 from celery_agents.options import stage_options
 from celery_agents.providers import PROVIDERS
 from celery_agents.task import Declaration, StageAgent, StageTask
-from celery_agents.worker import startup
+from celery_agents.worker import startup, stopping
 
 if TYPE_CHECKING:
     from encord.user_client import EncordUserClient
@@ -116,6 +116,8 @@ class QueueRunner:
                 label_row_options=chosen.label_row_options,
                 initialise_options=chosen.initialise_options,
                 will_set_priority=chosen.will_set_priority,
+                commit_every=chosen.commit_every,
+                commit_interval=chosen.commit_interval,
             )
             task = self._register(name, StageAgent(identity, function, chosen, agent))
             self._task_names[identity] = name
@@ -125,6 +127,7 @@ class QueueRunner:
 
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
         startup.connect()
+        stopping.connect()
         declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
         declaration = Declaration(self, stage_agent)
         if name in declared:

@@ -12,11 +12,14 @@ from uuid import UUID
 from celery import Task
 from celery.utils.log import get_task_logger
 
+from celery_agents.agent import Agent
+from celery_agents.batch import Batch, Execution
 from celery_agents.errors import AgentTaskError, RetryingError
-from celery_agents.executor import Agent, Batch, Execution, execute
+from celery_agents.executor import execute
 from celery_agents.messages import Carry, Outcome, Progress, TaskCompletionResult, TaskOutcome, as_specs
 from celery_agents.options import FailurePolicy, StageOptions
 from celery_agents.status import PROGRESS
+from celery_agents.worker import stopping
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
@@ -110,9 +113,11 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         """
         if self.request.called_directly:
             return self._process_here(as_specs(specs))
-        batch = Batch(as_specs(specs), Carry.model_validate(carry or {}), attempt=self.request.retries + 1)
+        batch = Batch(as_specs(specs), Carry.model_validate(carry or {}))
         reporter = _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes))
-        execution = execute(batch, self.stage_agent.agent, self.runner.gateway, reporter)
+        execution = execute(
+            batch, self.stage_agent.agent, self.runner.gateway, reporter, is_stopping=stopping.is_stopping
+        )
         _log_failures(execution.outcomes[len(batch.carry.outcomes) :])
         result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
         if execution.again:
@@ -131,24 +136,29 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             if not execution.again or patience < 0:
                 break
             time.sleep(execution.countdown)
-            batch = Batch(execution.again, execution.carry, batch.attempt + 1)
+            batch = Batch(execution.again, execution.carry)
         outcomes = execution.given_up()
         return TaskCompletionResult.from_outcomes(outcomes, execution.stage_uuid).model_dump_json()
 
     def _again(self, execution: Execution, result: TaskCompletionResult) -> Exception:
-        number = len(execution.again)
-        latest = [errors[-1] for errors in execution.carry.errors.values()]
-        total = number + len(execution.outcomes)
-        detail = f"{number} of {total} agent tasks go round again: {latest[0].type}: {latest[0].detail}"
         retry: Exception = self.retry(
             args=[execution.again],
             kwargs={"carry": execution.carry.model_dump(mode="json", exclude_defaults=True)},
             countdown=execution.countdown,
-            max_retries=self.stage_agent.options.retry.max_retries,
-            exc=RetryingError(detail, result.model_dump_json()),
+            max_retries=None,  # counted by the executor: being interrupted is no try
+            exc=RetryingError(_why_again(execution), result.model_dump_json()),
             throw=False,
         )
         return retry
+
+
+def _why_again(execution: Execution) -> str:
+    number = len(execution.again)
+    of_all = f"{number} of {number + len(execution.outcomes)} agent tasks go round again"
+    if not execution.carry.errors:
+        return f"{of_all}: the worker is stopping"
+    latest = next(reversed(execution.carry.errors.values()))[-1]
+    return f"{of_all}: {latest.type}: {latest.detail}"
 
 
 class _Reporter:

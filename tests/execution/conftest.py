@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ import pytest
 from encord.user_client import EncordUserClient
 from encord.workflow.stages.agent import AgentStage
 
+from celery_agents.agent import Agent
+from celery_agents.batch import Batch, Execution
 from celery_agents.dependencies.plan import plan
-from celery_agents.executor import Agent, Batch, Execution, execute
+from celery_agents.executor import execute
 from celery_agents.gateway.client import requests_settings
 from celery_agents.gateway.project import Gateway
 from celery_agents.messages import Carry, TaskOutcome
@@ -40,20 +43,19 @@ class Bench:
         specs: Sequence[object] | None = None,
         *,
         carry: Carry | None = None,
-        attempt: int = 1,
         report: Callable[[int, int], None] = lambda done, failed: None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> Execution:
         options.setdefault("retry", RetryPolicy(retry_jitter=False))
         agent = Agent(stage=STAGE, plan=plan(function, PROVIDERS.keys()), **options)
-        batch = Batch(self.specs if specs is None else specs, carry or Carry(), attempt)
-        return execute(batch, agent, self.gateway, report)
+        batch = Batch(self.specs if specs is None else specs, carry or Carry())
+        return execute(batch, agent, self.gateway, report, is_stopping=is_stopping, clock=clock)
 
-    def again(
-        self, function: Callable[..., Any], execution: Execution, attempt: int = 2, **options: Any
-    ) -> Execution:
+    def again(self, function: Callable[..., Any], execution: Execution, **options: Any) -> Execution:
         """Run the next attempt of what *execution* left over."""
-        return self.execute(function, execution.again, carry=execution.carry, attempt=attempt, **options)
+        return self.execute(function, execution.again, carry=execution.carry, **options)
 
     def calls_of(self, work: Callable[[], object]) -> dict[str, int]:
         """Return how often each call was made by *work*."""

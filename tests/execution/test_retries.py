@@ -9,7 +9,7 @@ import pytest
 from encord.workflow.stages.agent import AgentTask
 
 from celery_agents import Outcome
-from celery_agents.executor import Execution
+from celery_agents.batch import Execution
 from celery_agents.messages import Carry, TaskSpec
 from celery_agents.retries import RetryPolicy
 from celery_agents.sandbox import Fault
@@ -123,7 +123,7 @@ def test_only_what_passes_goes_round_and_the_rest_is_kept(bench: Bench) -> None:
     assert counts(execution) == {Outcome.PROCEEDED: 8, Outcome.FAILED: 1}
     assert [TaskSpec.decode(raw).uuid for raw in execution.again] == [transient]
     carry = Carry.model_validate_json(execution.carry.model_dump_json())
-    ended = bench.execute(agent, execution.again, carry=carry, attempt=2, retry=policy)
+    ended = bench.execute(agent, execution.again, carry=carry, retry=policy)
     assert counts(ended) == {Outcome.PROCEEDED: 9, Outcome.FAILED: 1}
     assert (calls[transient], calls[final]) == (2, 1)
 
@@ -137,8 +137,8 @@ def test_retries_that_are_used_up_keep_every_error(bench: Bench) -> None:
 
     policy = RetryPolicy(autoretry_for=(ConnectionError,), max_retries=2)
     execution = bench.execute(agent, bench.specs[:1], retry=policy)
-    for attempt in (2, 3):
-        execution = bench.again(agent, execution, attempt, retry=policy)
+    for _ in (2, 3):
+        execution = bench.again(agent, execution, retry=policy)
     (outcome,) = execution.outcomes
     assert (execution.again, outcome.outcome) == ([], Outcome.FAILED)
     assert outcome.error is not None
@@ -150,7 +150,7 @@ def test_retries_that_are_used_up_keep_every_error(bench: Bench) -> None:
 def test_in_the_last_attempt_a_refusal_that_looks_passing_is_narrowed_down(bench: Bench) -> None:
     """A bundle that is answered with 500 each time it holds the guilty one takes no other along in the end."""
     bench.sandbox.faults.add(Fault(call="labels.save", nth=(1,), status=500))
-    execution = bench.execute(save, attempt=11)
+    execution = bench.execute(save, carry=Carry(attempt=11))
     assert counts(execution) == {Outcome.PROCEEDED: 10}
 
 

@@ -43,14 +43,14 @@ def v2_error(gateway: Gateway) -> EncordException:
 
 
 def legacy_error(gateway: Gateway) -> EncordException:
-    return raised_by(lambda: gateway.project.list_label_rows_v2())
+    return raised_by(gateway.project.list_label_rows_v2)
 
 
 @pytest.mark.parametrize("html", [False, True], ids=["json", "html"])
 @pytest.mark.parametrize(
     ("status", "passes"),
-    [(400, False), (401, False), (403, False), (404, False), (405, False), (409, False), (413, False)]
-    + [(429, True), (500, True), (502, True), (503, True), (504, True)],
+    [(status, False) for status in (400, 401, 403, 404, 405, 409, 413)]
+    + [(status, True) for status in (429, 500, 502, 503, 504)],
 )
 def test_statuses_of_the_v2_api(
     sandbox: SandboxServer, gateway: Gateway, status: int, html: bool, passes: bool

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from celery_agents import QueueRunner
 from celery_agents.sandbox import SandboxServer
@@ -134,7 +135,8 @@ def test_the_agent_that_asks_for_everything_can_be_declared(folder: Folder) -> N
 
 
 def test_the_example_on_top_can_be_declared() -> None:
-    names: dict[str, Any] = {"runner": QueueRunner("00000000-0000-0000-0000-000000000000")}
+    app = Celery("top", set_as_current=False)
+    names: dict[str, Any] = {"runner": QueueRunner("00000000-0000-0000-0000-000000000000", app=app)}
     exec(block("from celery_agents.dependencies import").split("def scratch")[0], names)
 
     exec(block("add_boxes(label_row, model(frame))"), names)

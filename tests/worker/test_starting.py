@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 
 from celery_agents import AgentResult, Status
@@ -53,13 +51,3 @@ def test_encord_being_down_does_not_stop_the_worker(site: Site) -> None:
     assert "Encord cannot be reached" in site.log().read_text()
     result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
     wait_until("it waits for Encord to come back", lambda: result.status is Status.RETRYING)
-
-
-def test_sigterm_lets_the_batch_end(site: Site) -> None:
-    worker = site.start_worker("-c", "1", SECONDS_PER_TASK="0.2")
-    result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
-    wait_until("it runs", lambda: result.state == "PROGRESS")
-    os.kill(worker.pid, signal.SIGTERM)
-    assert worker.wait(DEADLINE) == 0
-    assert result.status is Status.PARTIAL
-    assert sum(site.sandbox.audit.moves().values()) == 19

@@ -1,0 +1,134 @@
+"""One batch from message to result: read its specs, and decide at the end what is done and what goes round again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from celery_agents.errors import SpecError
+from celery_agents.messages import Carry, Outcome, TaskError, TaskOutcome, TaskSpec, raw_text
+from celery_agents.retries import RetryPolicy
+from celery_agents.work import Failure, Work
+
+if TYPE_CHECKING:
+    from celery_agents.gateway.project import Gateway
+
+#: A spec that could be read, or the outcome of one that could not.
+Entry = Work | TaskOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one message asks for."""
+
+    specs: Sequence[object]  #: as they came: JSON text or JSON objects
+    carry: Carry = field(default_factory=Carry)
+
+    @property
+    def attempt(self) -> int:
+        """Which try of its message this is, counted from 1; being interrupted is no try."""
+        return self.carry.attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of one attempt at a batch."""
+
+    outcomes: list[TaskOutcome]  #: decided, in the order of the specs, after those decided in attempts before
+    stage_uuid: UUID | None
+    again: list[object]  #: specs that go round again, as they came
+    carry: Carry  #: what they take along
+    countdown: float = 0.0  #: seconds until they may
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether some agent tasks were not begun, because the worker is stopping."""
+        return len(self.again) > len(self.carry.errors)
+
+    def given_up(self) -> list[TaskOutcome]:
+        """Return the outcomes where there will be no other attempt: what would have gone round again FAILED."""
+        return [*self.outcomes, *(_given_up(raw, self.carry) for raw in self.again)]
+
+
+def admit(batch: Batch, encord: Gateway) -> list[Entry]:
+    """Read the specs: a record for each agent task, an outcome for each spec that is none; duplicates are dropped."""
+    entries: list[Entry] = []
+    seen = {outcome.task_uuid for outcome in batch.carry.outcomes}
+    for raw in batch.specs:
+        try:
+            spec = TaskSpec.decode(raw)
+        except SpecError as error:
+            entries.append(_unreadable(raw, error, batch.attempt))
+            continue
+        if spec.uuid not in seen:
+            seen.add(spec.uuid)
+            entries.append(Work(raw=raw, spec=spec, staged=encord.new_bundle()))
+    return entries
+
+
+def _unreadable(raw: object, error: SpecError, attempt: int) -> TaskOutcome:
+    # The traceback would only show our own decoder.
+    reason = TaskError.from_exception(error.with_traceback(None), "spec", attempt=attempt)
+    return TaskOutcome(outcome=Outcome.FAILED, error=reason, spec=raw_text(raw))
+
+
+def conclude(
+    batch: Batch, entries: Sequence[Entry], retry: RetryPolicy, encord: Gateway, stage_uuid: UUID | None
+) -> Execution:
+    """Decide for each agent task that failed whether it goes round again, and gather everything.
+
+    One that was not begun goes round as well, and costs no attempt.
+    """
+    outcomes = list(batch.carry.outcomes)
+    again: list[Work] = []
+    errors: dict[UUID, tuple[TaskError, ...]] = {}
+    countdown = 0.0
+    for entry in entries:
+        if isinstance(entry, Work) and entry.failure is not None:
+            trouble = encord.classify(entry.failure.error)
+            is_retried, history = _judge(entry, entry.failure, batch, retry, passes=trouble.transient)
+            if is_retried:
+                errors[entry.spec.uuid] = history
+                countdown = max(countdown, retry.countdown(batch.attempt, trouble.retry_after))
+        outcome = entry.outcome if isinstance(entry, Work) else entry
+        if outcome is not None:
+            outcomes.append(outcome)
+        elif isinstance(entry, Work):
+            again.append(entry)
+    carry = Carry(
+        outcomes=tuple(outcomes),
+        moves={work.spec.uuid: work.pathway.uuid for work in again if work.is_saved and work.pathway},
+        errors=errors,
+        attempt=batch.attempt + 1 if errors else batch.attempt,
+    )
+    return Execution(outcomes, stage_uuid, [work.raw for work in again], carry, countdown)
+
+
+def _judge(
+    work: Work, failure: Failure, batch: Batch, retry: RetryPolicy, *, passes: bool
+) -> tuple[bool, tuple[TaskError, ...]]:
+    """Decide FAILED, or return that it goes round again, with all that went wrong so far."""
+    is_transient = retry.covers(failure.error, passes=passes)
+    error = TaskError.from_exception(
+        failure.error, failure.step, attempt=batch.attempt, transient=is_transient
+    )
+    earlier = batch.carry.errors.get(work.spec.uuid, ())
+    is_retried = is_transient and not retry.is_used_up(batch.attempt)
+    if not is_retried:
+        work.decide(Outcome.FAILED, error=error, earlier_errors=earlier)
+    return is_retried, (*earlier, error)
+
+
+def _given_up(raw: object, carry: Carry) -> TaskOutcome:
+    spec = TaskSpec.decode(raw)
+    *earlier, error = carry.errors[spec.uuid]
+    return TaskOutcome(
+        outcome=Outcome.FAILED,
+        task_uuid=spec.uuid,
+        data_hash=spec.data_hash,
+        data_title=spec.data_title,
+        error=error,
+        earlier_errors=tuple(earlier),
+    )

@@ -1,0 +1,31 @@
+"""SIGTERM: each process ends the agent task that it is on, commits, and puts the rest of its batch back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+
+from celery_agents import AgentResult, Outcome, Status
+
+from .conftest import DEADLINE, Site, wait_until
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_sigterm_ends_after_the_agent_task_and_another_worker_goes_on(site: Site, pool: str) -> None:
+    worker = site.start_worker("-c", "1", "--pool", pool, SECONDS_PER_TASK="0.2")
+    result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
+    wait_until("a part of it is through", lambda: result.state == "PROGRESS")
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait(DEADLINE) == 0
+    moved = sum(site.sandbox.audit.moves().values())
+    assert 0 < moved < 19
+    assert result.status is Status.RETRYING
+    assert {each.outcome for each in result.outcomes} <= {Outcome.PROCEEDED, Outcome.FAILED}
+
+    site.start_worker("-c", "1")
+    outcomes = result.get(timeout=DEADLINE).outcomes
+    assert Counter(each.outcome for each in outcomes) == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}
+    assert Counter(site.sandbox.audit.moves().values()) == {1: 19}
