@@ -43,6 +43,11 @@ class Execution:
     countdown: float = 0.0  #: seconds until they may
 
     @property
+    def total(self) -> int:
+        """How many agent tasks the message has."""
+        return len(self.outcomes) + len(self.again)
+
+    @property
     def is_interrupted(self) -> bool:
         """Whether some agent tasks were not begun, because the worker is stopping."""
         return len(self.again) > len(self.carry.errors)

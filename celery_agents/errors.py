@@ -66,13 +66,18 @@ class CarriesResultError(AgentsError):
     Both travel in ``args``, which is what Celery's JSON result backends keep of an exception.
     """
 
-    def __init__(self, detail: str = "", result_json: str = "") -> None:
-        super().__init__(detail, result_json)
+    def __init__(self, detail: str = "", result_json: str = "", total: int | None = None) -> None:
+        super().__init__(detail, result_json, total)
 
     @property
     def detail(self) -> str:
         """What happened, in one sentence."""
         return str(self.args[0])
+
+    @property
+    def total(self) -> int | None:
+        """How many agent tasks the message has, where more of them are than have an outcome."""
+        return self.args[2] if len(self.args) > 2 else None
 
     @property
     def result(self) -> TaskCompletionResult:

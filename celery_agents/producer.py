@@ -258,8 +258,6 @@ def _publish_one(
     result = stage_task.apply_async(
         args=[batch],
         producer=producer,
-        # Celery would put the beginning of the specs, with data titles, into a header, and so into logs and Flower.
-        argsrepr=f"([{len(batch)} task specs],)",
         **options,
     )
     message = SentMessage(id=result.id, task=stage_task.name, stage=stage, size=len(batch))

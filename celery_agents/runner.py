@@ -18,7 +18,7 @@ from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
 from celery_agents.providers import PROVIDERS
 from celery_agents.task import Declaration, StageAgent, StageTask
-from celery_agents.worker import startup, stopping
+from celery_agents.worker import startup, stopping, visibility
 
 if TYPE_CHECKING:
     from encord.user_client import EncordUserClient
@@ -128,6 +128,7 @@ class QueueRunner:
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
         startup.connect()
         stopping.connect()
+        visibility.connect()
         declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
         declaration = Declaration(self, stage_agent)
         if name in declared:

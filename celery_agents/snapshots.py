@@ -179,7 +179,7 @@ def snapshot_of(
         id=message_id,
         state=state,
         status=status_of(state, error=_error_name(failure), failed=failed, is_known=total is not None),
-        progress=_progress(state, value, completion, total, seen),
+        progress=_progress(state, value, completion, total or getattr(failure, "total", None), seen),
         completion=completion,
         failure=failure,
         traceback=stored.get("traceback"),

@@ -101,7 +101,9 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         **options: Any,
     ) -> Any:
         """Send a message, see ``celery.Task.apply_async``; the stage's queue, priority and so on are the defaults."""
-        chosen = {**self.stage_agent.options.routing, **options}
+        # Celery would put the beginning of the specs, with data titles, into headers, logs and Flower.
+        shown = {"argsrepr": f"([{len(as_specs(args[0]))} task specs],)", "kwargsrepr": "{}"} if args else {}
+        chosen = {**self.stage_agent.options.routing, **shown, **options}
         return super().apply_async(args, kwargs, task_id, producer, **chosen)
 
     def process(self, specs: object, carry: object = None) -> str:
@@ -146,7 +148,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             kwargs={"carry": execution.carry.model_dump(mode="json", exclude_defaults=True)},
             countdown=execution.countdown,
             max_retries=None,  # counted by the executor: being interrupted is no try
-            exc=RetryingError(_why_again(execution), result.model_dump_json()),
+            exc=RetryingError(_why_again(execution), result.model_dump_json(), total=execution.total),
             throw=False,
         )
         return retry
@@ -154,7 +156,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
 
 def _why_again(execution: Execution) -> str:
     number = len(execution.again)
-    of_all = f"{number} of {number + len(execution.outcomes)} agent tasks go round again"
+    of_all = f"{number} of {execution.total} agent tasks go round again"
     if not execution.carry.errors:
         return f"{of_all}: the worker is stopping"
     latest = next(reversed(execution.carry.errors.values()))[-1]

@@ -26,7 +26,7 @@ def encord(runner: QueueRunner, tasks: Sequence[StageTask]) -> Iterator[Finding]
     """Look at key, project, clock, stages and pathways of one runner."""
     gateway = runner.gateway
     try:
-        domain = gateway.client.user_config.domain
+        domain = gateway.domain
     except SetupError as error:
         yield failed("key", str(error))
         return

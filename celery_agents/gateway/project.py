@@ -59,6 +59,11 @@ class Gateway:
         """The authenticated client. Raises SetupError where there is no key."""
         return self._given_client or open_client()
 
+    @property
+    def domain(self) -> str:
+        """The address of the Encord that is talked to."""
+        return self.client.user_config.domain
+
     @cached_property
     def project(self) -> Project:
         """The project, fetched at first use.

@@ -77,7 +77,7 @@ def network_timeout(timeout: float) -> float:
     return max(renewal_interval(timeout), 1.0)
 
 
-# ------------------------------------------------------------------------------------------------ whether it can be done
+# ---------------------------------------------------------------------------------------------- whether it can be done
 
 
 def _qos_of(transport: Any) -> Any:
@@ -321,7 +321,11 @@ def _running(pool: Any) -> Iterable[Any]:
     """Return the requests that run, or will whatever happens to the connection."""
     # Prefork takes as many as it has processes, and forgets the others with the connection. Other pools have queues of
     # their own, which nothing can be taken from.
-    return tuple(state.active_requests if pool.uses_semaphore else state.reserved_requests)
+    return (
+        tuple(state.active_requests)
+        if pool.uses_semaphore
+        else {*state.active_requests, *state.reserved_requests}
+    )
 
 
 def adopt(kept: dict[str, Any], channel: Any) -> None:

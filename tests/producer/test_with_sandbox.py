@@ -16,8 +16,8 @@ from celery_agents.messages import TaskSpec
 from celery_agents.producer import TaskFilters
 from celery_agents.runner import QueueRunner
 from celery_agents.sandbox import SandboxServer
+from tests import servers
 from tests.producer.test_sweep import messages_in, specs_of
-from tests.results import servers
 
 
 @pytest.fixture(scope="module")

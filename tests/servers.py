@@ -28,7 +28,11 @@ def require(name: str, port: int) -> None:
 
 
 def start_valkey() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+    # A port from the system: the server's own choice is the first free of a few, which two test runs may both see.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
         yield server
 
 

@@ -1,0 +1,3 @@
+-- Reply: how many claims have not lapsed.
+local _, now = clock()
+return redis.call('ZCOUNT', deadlines, '(' .. whole(now), '+inf')

@@ -1,0 +1,14 @@
+-- Note which agent task a careful delivery is on, or '' for none.
+-- Reply: is held, is cancelled, milliseconds of pause.
+local is_held = redis.call('HGET', message, 'token') == token
+if is_held and task_uuid ~= '' then
+  is_held = redis.call('HGET', holders, task_uuid) == token .. ' ' .. message_id
+end
+if is_held then
+  if task_uuid == '' then
+    redis.call('HDEL', message, 'running')
+  else
+    redis.call('HSET', message, 'running', task_uuid)
+  end
+end
+return {is_held and 1 or 0, redis.call('EXISTS', cancelled), milliseconds_left(pause)}

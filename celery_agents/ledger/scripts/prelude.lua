@@ -1,0 +1,141 @@
+-- What the scripts share. It stands before each of them, see scripts.py.
+
+-- Lua's stack holds 8000 values, so long lists go to Redis in pieces. Even, so that pairs stay together.
+local CHUNK = 1000
+-- A claim that has lapsed stays for a day, so that its message may still renew it as long as nobody took it.
+local LAPSED_KEPT = 24 * 3600 * 1000
+-- A message may wait over a night without workers and should still be known as one that was begun before.
+local MESSAGE_KEPT = 24 * 3600 * 1000
+-- What one call clears away at most, so that none takes long.
+local PURGED_AT_ONCE = 500
+
+-- The server's present, in microseconds and in milliseconds.
+local function clock()
+  local time = redis.call('TIME')
+  local microseconds = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  return microseconds, math.floor(microseconds / 1000)
+end
+
+-- Lua would write a large number as 1.7e+15.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- UUIDs come as one text of 32 digits each: a thousand arguments cost more than the claims themselves.
+local function split(packed)
+  local uuids = {}
+  for start = 1, #packed, 32 do
+    uuids[#uuids + 1] = string.sub(packed, start, start + 31)
+  end
+  return uuids
+end
+
+local function in_chunks(command, key, list)
+  local replies = {}
+  for start = 1, #list, CHUNK do
+    local reply = redis.call(command, key, unpack(list, start, math.min(start + CHUNK - 1, #list)))
+    if type(reply) == 'table' then
+      for _, each in ipairs(reply) do
+        replies[#replies + 1] = each
+      end
+    end
+  end
+  return replies
+end
+
+local function expire_no_sooner(key, milliseconds)
+  if redis.call('PTTL', key) < milliseconds then
+    redis.call('PEXPIRE', key, whole(milliseconds))
+  end
+end
+
+local function milliseconds_left(key)
+  return math.max(redis.call('PTTL', key), 0)
+end
+
+-- '<token> <message id>', or nothing where it is something else.
+local function parse_holder(value)
+  if not value then
+    return nil
+  end
+  local token, message_id = string.match(value, '^(%d+) (%S+)$')
+  if token and #token <= 16 then
+    return tonumber(token), message_id
+  end
+end
+
+-- For each UUID false, or {token, message_id, deadline, is_live}.
+local function read_claims(deadlines, holders, uuids, now)
+  local values, scores = in_chunks('HMGET', holders, uuids), in_chunks('ZMSCORE', deadlines, uuids)
+  local claims = {}
+  for i = 1, #uuids do
+    local token, message_id = parse_holder(values[i])
+    local deadline = tonumber(scores[i] or 0)
+    claims[i] = token and {token = token, message_id = message_id, deadline = deadline, is_live = deadline > now}
+      or false
+  end
+  return claims
+end
+
+local function set_claims(deadlines, holders, uuids, values, now, ttl)
+  if #uuids == 0 then
+    return
+  end
+  local scored, valued = {}, {}
+  local deadline = whole(now + ttl)
+  for i, uuid in ipairs(uuids) do
+    scored[2 * i - 1], scored[2 * i] = deadline, uuid
+    valued[2 * i - 1], valued[2 * i] = uuid, values[i]
+  end
+  in_chunks('ZADD', deadlines, scored)
+  in_chunks('HSET', holders, valued)
+  expire_no_sooner(deadlines, ttl + LAPSED_KEPT)
+  expire_no_sooner(holders, ttl + LAPSED_KEPT)
+end
+
+local function drop_claims(deadlines, holders, uuids)
+  in_chunks('ZREM', deadlines, uuids)
+  in_chunks('HDEL', holders, uuids)
+end
+
+local function purge_claims(deadlines, holders, now)
+  local old = whole(now - LAPSED_KEPT)
+  drop_claims(deadlines, holders, redis.call('ZRANGEBYSCORE', deadlines, '-inf', old, 'LIMIT', 0, PURGED_AT_ONCE))
+end
+
+-- What is known of an agent task is kept under its UUID and its stage's: it keeps its UUID from stage to stage.
+local function names_at(stage, uuids)
+  local names = {}
+  for i, uuid in ipairs(uuids) do
+    names[i] = uuid .. '/' .. stage
+  end
+  return names
+end
+
+local function names_at_all(stages, uuids)
+  local names = {}
+  for _, stage in ipairs(redis.call('ZRANGE', stages, 0, -1)) do
+    for _, name in ipairs(names_at(stage, uuids)) do
+      names[#names + 1] = name
+    end
+  end
+  return names
+end
+
+-- The first line of a record: token, milliseconds, kind, data hash, message id, error type; see records.py.
+local function parse_record(value)
+  if not value then
+    return nil
+  end
+  local token, at, kind, data_hash, message_id, error_type =
+    string.match(value, '^(%d+) (%d+) (%u+) (%S+) (%S+) (%S+)\n')
+  if token and #token <= 16 then
+    return {token = tonumber(token), kind = kind, data_hash = data_hash, message_id = message_id,
+            error_type = error_type}
+  end
+end
+
+-- A value that somebody else made very long is not carried over the wire; the empty text says so.
+local function presentable(value, longest)
+  return #value <= longest and value or ''
+end

@@ -1,0 +1,104 @@
+-- Record outcomes, release their claims, and end the delivery if it is at its end. Outcomes come in fours:
+-- UUID, kind, what follows token and time in its record, the same for its failure or ''.
+-- Reply: the UUIDs for which a newer delivery decides; of them nothing was written.
+local _, now = clock()
+local mine, my_token = token .. ' ' .. message_id, tonumber(token)
+local task_uuids = {}
+for at = rest, #ARGV, 4 do
+  task_uuids[#task_uuids + 1] = ARGV[at]
+end
+local names = names_at(stage, task_uuids)
+local values = in_chunks('HMGET', holders, task_uuids)
+local records = in_chunks('HMGET', outcomes, names)
+local superseded, released = {}, {}
+
+-- Without a claim (it was released, or everything was flushed) the newest token is right.
+local function decides(i)
+  local newest = parse_record(records[i])
+  if parse_holder(values[i]) then
+    return values[i] == mine
+  end
+  return not newest or newest.token <= my_token
+end
+
+local function record(i, kind, tail, failure)
+  local name, earlier = names[i], parse_record(records[i])
+  local head = token .. ' ' .. whole(now) .. ' '
+  -- Who comes second finds the agent task gone. What is worth knowing is how it went.
+  if not (kind == 'GONE' and earlier and earlier.kind == 'PROCEEDED') then
+    redis.call('HSET', outcomes, name, head .. tail)
+    redis.call('ZADD', outcome_times, whole(now), name)
+    local data_hash = string.match(tail, '^%u+ (%x+) ')
+    if data_hash then
+      redis.call('ZADD', by_data, 0, data_hash .. '/' .. name)
+    end
+  end
+  if kind ~= 'FAILED' then
+    redis.call('HDEL', failures, name)
+    redis.call('ZREM', failure_times, name)
+    redis.call('ZREM', crashes, name)
+  elseif failure ~= '' then
+    redis.call('HSET', failures, name, head .. failure)
+    redis.call('ZADD', failure_times, whole(now), name)
+  end
+end
+
+-- The oldest names beyond an age or a number, not too many at once.
+local function superfluous(times, kept, most)
+  local budget = #task_uuids + PURGED_AT_ONCE
+  local old = redis.call('ZRANGEBYSCORE', times, '-inf', whole(now - kept), 'LIMIT', 0, budget)
+  local excess = math.min(redis.call('ZCARD', times) - most, budget)
+  return excess > #old and redis.call('ZRANGE', times, 0, excess - 1) or old
+end
+
+local function trim(times, store, kept, most, index)
+  local names_of_old = superfluous(times, kept, most)
+  if index then
+    local entries = {}
+    for i, value in ipairs(in_chunks('HMGET', store, names_of_old)) do
+      local old = parse_record(value)
+      if old then
+        entries[#entries + 1] = old.data_hash .. '/' .. names_of_old[i]
+      end
+    end
+    in_chunks('ZREM', index, entries)
+  end
+  in_chunks('ZREM', times, names_of_old)
+  in_chunks('HDEL', store, names_of_old)
+end
+
+for i, uuid in ipairs(task_uuids) do
+  local at = rest + 4 * (i - 1)
+  if decides(i) then
+    record(i, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    if values[i] == mine then
+      released[#released + 1] = uuid
+    end
+  else
+    superseded[#superseded + 1] = uuid
+  end
+end
+drop_claims(deadlines, holders, released)
+if redis.call('HGET', message, 'token') == token then
+  redis.call('HDEL', message, 'running')
+  if is_last then
+    redis.call('DEL', message)
+  end
+end
+
+trim(outcome_times, outcomes, outcomes_kept, most_outcomes, by_data)
+trim(failure_times, failures, failures_kept, most_failures)
+if #task_uuids > #superseded then
+  local longest = math.max(outcomes_kept, failures_kept)
+  redis.call('ZADD', stages, whole(now), stage)
+  redis.call('ZREMRANGEBYSCORE', stages, '-inf', whole(now - longest))
+  redis.call('ZREMRANGEBYRANK', stages, 0, -101)
+  expire_no_sooner(stages, longest)
+end
+for _, key in ipairs({outcomes, outcome_times, by_data}) do
+  expire_no_sooner(key, outcomes_kept)
+end
+for _, key in ipairs({failures, failure_times}) do
+  expire_no_sooner(key, failures_kept)
+end
+return superseded

@@ -1,0 +1,63 @@
+-- Begin a delivery: a new token, the claims of its agent tasks, and what earlier deliveries left behind.
+-- Reply: token, deliveries, suspect or '', is cancelled, milliseconds of pause, {refused UUID, message id, ...},
+-- {UUID, crashes, ...}, {UUID settled by this message before, record, ...}
+local microseconds, now = clock()
+purge_claims(deadlines, holders, now)
+local names = names_at(stage, task_uuids)
+local claims = read_claims(deadlines, holders, task_uuids, now)
+local records = in_chunks('HMGET', outcomes, names)
+-- Larger than every token before it, also when the clock was set back or another server took over.
+local token = math.max(microseconds, tonumber(redis.call('HGET', message, 'token') or 0) + 1)
+local granted, refused, settled = {}, {}, {}
+for i, uuid in ipairs(task_uuids) do
+  local claim, record = claims[i], parse_record(records[i])
+  if claim then
+    token = math.max(token, claim.token + 1)
+  end
+  if record then
+    token = math.max(token, record.token + 1)
+  end
+  if record and record.message_id == message_id then
+    settled[#settled + 1] = uuid
+    settled[#settled + 1] = presentable(records[i], longest)
+  elseif claim and claim.is_live and claim.message_id ~= message_id then
+    refused[#refused + 1] = uuid
+    refused[#refused + 1] = claim.message_id
+  else
+    granted[#granted + 1] = uuid
+  end
+end
+local values = {}
+for i = 1, #granted do
+  values[i] = whole(token) .. ' ' .. message_id
+end
+set_claims(deadlines, holders, granted, values, now, ttl)
+
+-- The delivery before this one never ended. If it noted what it was on, that one is the suspect.
+local suspect = redis.call('HGET', message, 'running') or ''
+if suspect ~= '' then
+  -- One sorted set holds count and expiry: the score is milliseconds, and three digits for the count.
+  local name = suspect .. '/' .. stage
+  local score = tonumber(redis.call('ZSCORE', crashes, name) or 0)
+  local count = math.floor(score / 1000) > now and score % 1000 or 0
+  redis.call('ZADD', crashes, whole((now + crashes_kept) * 1000 + math.min(count + 1, 999)), name)
+  redis.call('ZREMRANGEBYSCORE', crashes, '-inf', whole(now * 1000))
+  redis.call('ZREMRANGEBYRANK', crashes, 0, -10001)
+  expire_no_sooner(crashes, crashes_kept)
+  redis.call('HDEL', message, 'running')
+end
+local counts = {}
+if redis.call('EXISTS', crashes) == 1 then
+  for i, score in ipairs(in_chunks('ZMSCORE', crashes, names)) do
+    if score and math.floor(tonumber(score) / 1000) > now then
+      counts[#counts + 1] = task_uuids[i]
+      counts[#counts + 1] = tonumber(score) % 1000
+    end
+  end
+end
+
+redis.call('HSET', message, 'token', whole(token))
+local deliveries = redis.call('HINCRBY', message, 'deliveries', 1)
+expire_no_sooner(message, ttl + MESSAGE_KEPT)
+return {whole(token), deliveries, suspect, redis.call('EXISTS', cancelled), milliseconds_left(pause), refused, counts,
+        settled}
