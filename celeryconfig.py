@@ -44,30 +44,26 @@ worker_deduplicate_successful_tasks = True
 worker_cancel_long_running_tasks_on_connection_loss = True
 
 #: A batch may take so long, and is then interrupted by an exception, and a minute later killed. A model that hangs must
-#: not hold a process for ever. Stages with slower agents set ``time_limit=`` and ``soft_time_limit=`` themselves.
+#: not hold a process for ever. Together with the longest pause before a retry (``retry_backoff_max``, ten minutes), for
+#: which a worker holds a message as well, it stays below the 30 minutes after which RabbitMQ takes messages away
+#: (its ``consumer_timeout``). Stages with slower agents set ``time_limit=`` and ``soft_time_limit=`` themselves.
 task_time_limit = 15 * 60
 task_soft_time_limit = task_time_limit - 60
 
-#: Redis cannot see that a worker died: it gives a message to somebody else when it was not acknowledged for so many
-#: seconds. Shorter than the longest batch, and that batch runs twice; longer, and a killed worker's batch waits longer.
-#: A worker also holds, unacknowledged, what waits for its retry: hence the longest pause, a stage's
-#: ``retry_backoff_max``, on top of the time limit, and five minutes of room. Raise it with any stage's ``time_limit``.
-#: RabbitMQ sees a dead worker at once and has no such option; its own limit, ``consumer_timeout``, is 30 minutes too.
-broker_transport_options = (
-    {"visibility_timeout": task_time_limit + 10 * 60 + 5 * 60, "socket_keepalive": True}
-    if broker_url.startswith(("redis", "sentinel"))
-    else {}
-)
+#: Redis cannot see that a worker died: it gives a message to somebody else when nobody acknowledged it for the time
+#: called ``visibility_timeout``. That is not set here on purpose: workers with agents renew it for all that they hold,
+#: and set it to 60 seconds, so that a long batch runs once and a killed worker's batch is back soon. What is set is to
+#: notice a broker that vanished without closing the connection (a failed-over host, a forgetful load balancer).
+broker_transport_options = {"socket_keepalive": True} if broker_url.startswith(("redis", "sentinel")) else {}
+
+#: The same for the connection by which results are read and written.
+redis_socket_keepalive = True
 
 #: A worker that starts before its broker waits for it instead of exiting: containers start in any order.
 broker_connection_retry_on_startup = True
 
 #: And one whose broker is away for a night goes on in the morning; Celery's default gives up after 100 attempts.
 broker_connection_max_retries = None
-
-#: Notice a Redis that vanished without closing the connection (a failed-over host, a forgetful load balancer); this
-#: is for results, ``socket_keepalive`` above is for messages.
-redis_socket_keepalive = True
 
 # ------------------------------------------------------------------------------------------------------ who works when
 
@@ -79,11 +75,6 @@ worker_prefetch_multiplier = 1
 #: of one: decoders and SDKs leak. It must be well above what your model needs, or the model is loaded for each batch.
 #: ``worker_max_tasks_per_child`` does the same by number, and reloads models whether there is need or not.
 worker_max_memory_per_child = int(os.environ.get("CELERY_WORKER_MAX_MEMORY_PER_CHILD", str(4 * 1024 * 1024)))
-
-#: Where a worker is started with REMAP_SIGTERM=SIGQUIT (docker-compose.yml does), SIGTERM gives running batches so many
-#: seconds to finish, then stops them and puts them back into the queue. Without it a worker waits until its container
-#: is killed, and what it ran then waits for the visibility timeout. Keep it below the container's grace period.
-worker_soft_shutdown_timeout = 30.0
 
 # ---------------------------------------------------------------------------------------------- what can be asked later
 

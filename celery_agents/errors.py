@@ -8,6 +8,7 @@
     ├── DownloadError            media could not be fetched                            (per agent task)
     ├── AgentTaskError           a message failed; carries its completion result       (Celery's FAILURE)
     ├── RetryingError            a message goes round again; carries what is decided   (Celery's RETRY)
+    ├── LedgerError              the ledger's Redis cannot be used                     (per call; go on without)
     └── ResultNotReadyError      a result was read before there was one
 
 Errors that Celery stores must survive its JSON result backend, which keeps only the class path and ``args``:
@@ -54,6 +55,10 @@ class DownloadError(AgentsError):
         super().__init__(detail)
         self.transient = transient
         self.status = status
+
+
+class LedgerError(AgentsError):
+    """Raised by every operation of the ledger when its Redis cannot be used; what it held is not needed to go on."""
 
 
 class ResultNotReadyError(AgentsError):

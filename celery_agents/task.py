@@ -30,6 +30,8 @@ logger = get_task_logger(__name__)
 
 #: Seconds between two progress reports of one message: two writes a second at most, none for a quick batch.
 REPORT_INTERVAL = 0.5
+#: How much of a message's soft time limit is used to begin agent tasks: the last one, and the commit, need some too.
+SHARE_OF_TIME_LIMIT = 0.8
 #: Seconds that a direct call waits in all for passing trouble to pass, before it gives up on what is left.
 PATIENCE_HERE = 30.0
 
@@ -118,7 +120,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         batch = Batch(as_specs(specs), Carry.model_validate(carry or {}))
         reporter = _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes))
         execution = execute(
-            batch, self.stage_agent.agent, self.runner.gateway, reporter, is_stopping=stopping.is_stopping
+            batch, self.stage_agent.agent, self.runner.gateway, reporter, is_stopping=self._stop_sign()
         )
         _log_failures(execution.outcomes[len(batch.carry.outcomes) :])
         result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
@@ -127,6 +129,18 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         if _is_failure(execution.outcomes, self.stage_agent.options.failure_policy):
             raise AgentTaskError(_summary(execution.outcomes), result.model_dump_json())
         return result.model_dump_json()
+
+    def _stop_sign(self) -> Callable[[], bool]:
+        """Return what tells that no other agent task should be begun: the worker stops, or time is running out.
+
+        A batch that would run into its soft time limit ends before, commits, and its rest goes round with a new limit.
+        """
+        _, soft = self.request.timelimit or (None, None)
+        limit = soft or self.soft_time_limit
+        if not limit:
+            return stopping.is_stopping
+        ends_at = time.monotonic() + limit * SHARE_OF_TIME_LIMIT
+        return lambda: stopping.is_stopping() or time.monotonic() > ends_at
 
     def _process_here(self, specs: list[object]) -> str:
         """Execute without Celery: passing trouble is waited for in place, for a bounded time."""
@@ -158,7 +172,7 @@ def _why_again(execution: Execution) -> str:
     number = len(execution.again)
     of_all = f"{number} of {execution.total} agent tasks go round again"
     if not execution.carry.errors:
-        return f"{of_all}: the worker is stopping"
+        return f"{of_all}: the worker is stopping, or the time limit near"
     latest = next(reversed(execution.carry.errors.values()))[-1]
     return f"{of_all}: {latest.type}: {latest.detail}"
 

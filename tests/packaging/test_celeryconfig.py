@@ -16,6 +16,7 @@ import celeryconfig
 from celery_agents.cli.findings import Verdict
 from celery_agents.cli.settings import look
 from celery_agents.retries import RetryPolicy
+from celery_agents.worker import visibility
 
 SETTINGS = [name for name in vars(celeryconfig) if not name.startswith("_") and name != "os"]
 
@@ -56,26 +57,30 @@ def test_agents_check_has_nothing_to_say_about_it(config: ModuleType) -> None:
     assert [finding.subject for finding in look(app, []) if finding.verdict is not Verdict.OK] == []
 
 
-def test_no_batch_can_outlive_the_visibility_timeout(config: ModuleType) -> None:
-    # A message is unacknowledged from when a worker receives it: while it waits for its retry, and while it runs.
-    longest = RetryPolicy().retry_backoff_max + config.task_time_limit
+def test_rabbitmq_takes_no_message_away_while_it_waits_for_its_retry_and_runs(config: ModuleType) -> None:
+    consumer_timeout = 30 * 60  # RabbitMQ's default
 
-    assert config.broker_transport_options["visibility_timeout"] > longest
+    assert RetryPolicy().retry_backoff_max + config.task_time_limit < consumer_timeout
     assert config.task_soft_time_limit < config.task_time_limit
 
 
-@pytest.mark.parametrize("url", ["redis://host/0", "rediss://host/0", "sentinel://host"])
-def test_brokers_that_know_a_visibility_timeout_get_one(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_the_visibility_timeout_is_left_to_the_workers_that_renew_it(config: ModuleType) -> None:
+    app = Celery("app", set_as_current=False)
+    app.config_from_object("celeryconfig")
+
+    assert visibility.prepare(app)
+
+    options = app.conf.broker_transport_options
+    assert options == {**config.broker_transport_options, **visibility.DEFAULTS}
+
+
+@pytest.mark.parametrize("url", ["amqp://host//", "sqs://"])
+def test_brokers_other_than_redis_get_no_option_that_they_do_not_know(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", url)
 
-    assert "visibility_timeout" in importlib.reload(celeryconfig).broker_transport_options
-
-
-def test_rabbitmq_gets_no_option_that_it_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CELERY_BROKER_URL", "amqp://host//")
-    config = importlib.reload(celeryconfig)
-
-    assert config.broker_transport_options == {}
+    assert importlib.reload(celeryconfig).broker_transport_options == {}
 
 
 def test_broker_backend_and_memory_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

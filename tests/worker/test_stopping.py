@@ -1,4 +1,4 @@
-"""SIGTERM: each process ends the agent task that it is on, commits, and puts the rest of its batch back."""
+"""Stopping in the middle of a batch: the agent task that is on ends, what is answered is committed, the rest goes back."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def test_sigterm_ends_after_the_agent_task_and_another_worker_goes_on(site: Site
     outcomes = result.get(timeout=DEADLINE).outcomes
     assert Counter(each.outcome for each in outcomes) == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}
     assert Counter(site.sandbox.audit.moves().values()) == {1: 19}
+
+
+def test_a_batch_longer_than_its_time_limit_ends_in_pieces(site: Site) -> None:
+    """20 agent tasks of 0.2 s in messages that may take 2.5 s: none is interrupted, none runs twice."""
+    site.start_worker("-c", "1", SECONDS_PER_TASK="0.2")
+    sent = site.module.pre_label.apply_async([site.specs()], soft_time_limit=2.5, time_limit=60)
+    result = AgentResult(sent.id, site.app)
+    wait_until("it has ended", result.ready)
+    assert Counter(each.outcome for each in result.outcomes) == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}
+    assert {error.type for error in result.errors.values()} == {"builtins.ValueError"}
+    assert Counter(site.sandbox.audit.moves().values()) == {1: 19}
+    assert "go round again: the worker is stopping, or the time limit near" in site.log().read_text()

@@ -7,7 +7,7 @@ local names = names_at(stage, task_uuids)
 local claims = read_claims(deadlines, holders, task_uuids, now)
 local records = in_chunks('HMGET', outcomes, names)
 -- Larger than every token before it, also when the clock was set back or another server took over.
-local token = math.max(microseconds, tonumber(redis.call('HGET', message, 'token') or 0) + 1)
+local token = math.max(microseconds, (tonumber(redis.call('HGET', message, 'token') or 0) or 0) + 1)
 local granted, refused, settled = {}, {}, {}
 for i, uuid in ipairs(task_uuids) do
   local claim, record = claims[i], parse_record(records[i])

@@ -1,0 +1,184 @@
+"""What can be asked of Redis: one typed call for each script in ``scripts``. Times are whole milliseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from celery_agents.ledger.keys import Key
+from celery_agents.ledger.scripts import Call, Packed
+
+
+@dataclass(frozen=True)
+class Claim(Call):
+    """``rest`` are pairs of message id and packed agent tasks."""
+
+    deadlines: Key
+    holders: Key
+    ttl: int
+    is_forced: bool
+    rest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TakeOver(Call):
+    """Begin a delivery."""
+
+    deadlines: Key
+    holders: Key
+    message: Key
+    cancelled: Key
+    pause: Key
+    crashes: Key
+    outcomes: Key
+    stage: str
+    message_id: str
+    ttl: int
+    crashes_kept: int
+    longest: int
+    task_uuids: Packed
+
+
+@dataclass(frozen=True)
+class NoteRunning(Call):
+    """``task_uuid`` is empty between two agent tasks."""
+
+    holders: Key
+    message: Key
+    cancelled: Key
+    pause: Key
+    message_id: str
+    token: str
+    task_uuid: str
+
+
+@dataclass(frozen=True)
+class Hold(Call):
+    """Check and renew before a commit."""
+
+    deadlines: Key
+    holders: Key
+    message: Key
+    cancelled: Key
+    pause: Key
+    message_id: str
+    token: str
+    ttl: int
+    task_uuids: Packed
+
+
+@dataclass(frozen=True)
+class Settle(Call):
+    """``rest`` are fours of agent task, kind, record and failure."""
+
+    deadlines: Key
+    holders: Key
+    message: Key
+    crashes: Key
+    outcomes: Key
+    outcome_times: Key
+    by_data: Key
+    failures: Key
+    failure_times: Key
+    stages: Key
+    stage: str
+    message_id: str
+    token: str
+    is_last: bool
+    outcomes_kept: int
+    most_outcomes: int
+    failures_kept: int
+    most_failures: int
+    rest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Release(Call):
+    """``message_id`` is empty for any."""
+
+    deadlines: Key
+    holders: Key
+    message_id: str
+    is_queued_only: bool
+    task_uuids: Packed
+
+
+@dataclass(frozen=True)
+class InFlight(Call):
+    """Count claims."""
+
+    deadlines: Key
+
+
+@dataclass(frozen=True)
+class WhoHolds(Call):
+    """Read claims."""
+
+    deadlines: Key
+    holders: Key
+    task_uuids: Packed
+
+
+@dataclass(frozen=True)
+class LookUp(Call):
+    """Read records; ``store`` and ``times`` are those of outcomes or those of failures."""
+
+    store: Key
+    times: Key
+    by_data: Key
+    stages: Key
+    kept: int
+    longest: int
+    is_by_data: bool
+    uuids: Packed
+
+
+@dataclass(frozen=True)
+class ListFailures(Call):
+    """``stage`` and ``error_type`` are empty for any."""
+
+    store: Key
+    times: Key
+    kept: int
+    most: int
+    longest: int
+    stage: str
+    error_type: str
+    since: int
+    skipped: int
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Discard(Call):
+    """Forget failures and crashes."""
+
+    store: Key
+    times: Key
+    crashes: Key
+    stages: Key
+    task_uuids: Packed
+
+
+@dataclass(frozen=True)
+class Pause(Call):
+    """Pause a stage."""
+
+    pause: Key
+    ttl: int
+
+
+@dataclass(frozen=True)
+class LockSweep(Call):
+    """Take or renew the lock on sweeping a stage."""
+
+    lock: Key
+    holder: str
+    ttl: int
+
+
+@dataclass(frozen=True)
+class UnlockSweep(Call):
+    """Give it back."""
+
+    lock: Key
+    holder: str

@@ -1,0 +1,121 @@
+"""Where everything is: the keys of one project.
+
+All share a hash tag, ``celery-agents:{<project_hash>}:…``, so that a cluster keeps them in one slot and one script may
+touch several. What is about agent tasks lies in hashes with a sorted set beside each, and not in a key for each agent
+task: their number is bounded by the script that writes, the set gives the order, and a script needs to be told a
+handful of keys for a thousand agent tasks. Each key's expiry is set by the script that writes it.
+
+    deadlines:<stage>   zset    agent task -> when its claim lapses, milliseconds      claim's ttl and a day
+    holders:<stage>     hash    agent task -> "<token> <message id>", 0: in its queue  the same
+    message:<id>        hash    token, deliveries, running                             claim's ttl and a day
+    cancelled:<id>      string  a mark                                                 as asked for
+    pause:<stage>       string  a mark                                                 the pause
+    sweep:<stage>       string  who sweeps                                             as asked for
+    crashes             zset    agent task/stage -> expiry and count                   a week
+    outcomes            hash    agent task/stage -> record                             retention of outcomes
+    outcomes:times      zset    agent task/stage -> when, milliseconds                 the same
+    outcomes:by-data    zset    data hash/agent task/stage, in order of their names    the same
+    failures            hash    agent task/stage -> record with its spec               retention of failures
+    failures:times      zset    agent task/stage -> when, milliseconds                 the same
+    stages              zset    stage -> when something was last settled there         the longer retention
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import NewType
+from uuid import UUID
+
+Key = NewType("Key", str)
+
+DEFAULT_PREFIX = "celery-agents"
+
+# Celery makes UUIDs; a sender may choose otherwise. What is longer or would not fit into a line is kept as its digest.
+_PLAIN_ID = re.compile(r"[!-~]{1,200}")
+
+
+def plain_id(message_id: str) -> str:
+    """Return *message_id* as the ledger keeps it: itself, or a digest where it is very long or has odd characters."""
+    if _PLAIN_ID.fullmatch(message_id):
+        return message_id
+    return f"sha256:{hashlib.sha256(message_id.encode(errors='surrogatepass')).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one project.
+
+    Raises:
+        ValueError: The prefix has a brace, and so would be the hash tag instead of the project.
+    """
+
+    project_hash: UUID
+    prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        if "{" in self.prefix or "}" in self.prefix:
+            raise ValueError(f"A prefix of the ledger has no braces: {self.prefix!r}.")
+
+    def _key(self, *parts: str) -> Key:
+        return Key(":".join((self.prefix, f"{{{self.project_hash}}}", *parts)))
+
+    def deadlines(self, stage: UUID) -> Key:
+        """When claims of a stage lapse."""
+        return self._key("deadlines", stage.hex)
+
+    def holders(self, stage: UUID) -> Key:
+        """Which messages have claims of a stage."""
+        return self._key("holders", stage.hex)
+
+    def message(self, message_id: str) -> Key:
+        """How often a message was taken over, and what it is on."""
+        return self._key("message", message_id)
+
+    def cancelled(self, message_id: str) -> Key:
+        """The mark that a message is cancelled."""
+        return self._key("cancelled", message_id)
+
+    def pause(self, stage: UUID) -> Key:
+        """The mark that a stage is paused."""
+        return self._key("pause", stage.hex)
+
+    def sweep(self, stage: UUID) -> Key:
+        """Who sweeps a stage."""
+        return self._key("sweep", stage.hex)
+
+    @property
+    def crashes(self) -> Key:
+        """How often agent tasks killed their worker."""
+        return self._key("crashes")
+
+    @property
+    def outcomes(self) -> Key:
+        """Records of outcomes."""
+        return self._key("outcomes")
+
+    @property
+    def outcome_times(self) -> Key:
+        """When each outcome was recorded."""
+        return self._key("outcomes", "times")
+
+    @property
+    def by_data(self) -> Key:
+        """Outcomes by data hash."""
+        return self._key("outcomes", "by-data")
+
+    @property
+    def failures(self) -> Key:
+        """Records of failures."""
+        return self._key("failures")
+
+    @property
+    def failure_times(self) -> Key:
+        """When each failure was recorded."""
+        return self._key("failures", "times")
+
+    @property
+    def stages(self) -> Key:
+        """The stages that have records."""
+        return self._key("stages")

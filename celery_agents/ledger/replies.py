@@ -1,0 +1,88 @@
+"""What the ledger answers. All frozen, times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from celery_agents.ledger.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a producer got of what it wanted to send."""
+
+    granted: frozenset[UUID]
+    held_by_others: Mapping[UUID, str]  #: agent task -> the message that has it
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim that has not lapsed."""
+
+    message_id: str
+    token: int  #: 0 while its message waits in the queue
+    seconds_left: float
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether no worker has taken its message over."""
+        return self.token == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """A delivery that begins."""
+
+    token: int  #: to be shown by ``hold``, ``note_running`` and ``settle``
+    granted: frozenset[UUID]  #: to be worked on
+    held_by_others: Mapping[UUID, str]  #: agent task -> the message that has it
+    settled: Mapping[UUID, Record]  #: decided by an earlier delivery of this message, not to be run again
+    deliveries: int  #: begun since one ended, this one included: more than 1 after a crash
+    suspect: UUID | None  #: what the delivery before was on when it died, if it noted that
+    crashes: Mapping[
+        UUID, int
+    ]  #: agent task -> how often it was the suspect; those that never were are left out
+    is_cancelled: bool
+    paused_for: float
+
+    @property
+    def is_redelivered(self) -> bool:
+        """Whether the delivery before this one never ended: time to be careful."""
+        return self.deliveries > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What may be committed."""
+
+    held: frozenset[UUID]  #: renewed; nothing of the others may be committed
+    is_cancelled: bool
+    paused_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a careful delivery stands with one agent task."""
+
+    is_held: bool
+    is_cancelled: bool
+    paused_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Records, newest first, and a sentence for each that cannot be read."""
+
+    records: tuple[Record, ...]
+    complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the failures that were asked for, newest first."""
+
+    records: tuple[Record, ...]
+    total: int  #: how many there are on all pages
+    complaints: tuple[str, ...] = ()  #: a sentence for each that cannot be read

@@ -1,0 +1,85 @@
+"""What becomes of a message whose worker works on, and of one whose worker is dead."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from celery_agents.worker.visibility import renewal_interval
+from tests.worker.conftest import wait_until
+
+from .conftest import Stand
+
+TIMEOUT = 2
+
+
+def held_for(there: Stand, seconds: float, *, since: float) -> bool:
+    return bool(there.unacked()) and time.monotonic() - since > seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("renewal", "runs"), [("on", 1), ("off", 2)])
+def test_renewal_is_what_keeps_a_second_worker_from_running_it(
+    make_stand: Callable[..., Stand], renewal: str, runs: int
+) -> None:
+    there = make_stand(TIMEOUT=str(TIMEOUT), RENEWAL=renewal)
+    there.start_worker("-c", "1")
+    there.app.tasks["tests.visibility.tasks_app.note_until_released"].delay("held")
+    wait_until("it runs", lambda: there.begun()["held"])
+    begun = time.monotonic()
+    wait_until("the timeout is over", lambda: held_for(there, 2 * TIMEOUT, since=begun))
+    # kombu looks for messages to give back when a worker connects.
+    there.start_worker("-c", "1")
+    wait_until(
+        "it was given away, or not for five timeouts",
+        lambda: there.begun()["held"] > 1 or held_for(there, 5 * TIMEOUT, since=begun),
+    )
+    there.release()
+    wait_until("all that runs is done", lambda: there.done() == there.begun())
+    assert there.begun()["held"] == runs
+    assert ("Held messages are renewed every" in there.log().read_text()) is (renewal == "on")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "solo"])
+def test_a_killed_workers_messages_are_back_when_the_timeout_is_over(
+    make_stand: Callable[..., Stand], pool: str
+) -> None:
+    there = make_stand(TIMEOUT=str(TIMEOUT))
+    killed = there.start_worker("-P", pool, "-c", "1")
+    tasks = there.app.tasks
+    tasks["tests.visibility.tasks_app.note_until_released"].delay("running")
+    tasks["tests.visibility.tasks_app.note"].delay("prefetched")
+    wait_until("it runs", lambda: there.begun()["running"])
+    there.start_worker("-P", "threads", "-c", "2")
+    os.killpg(killed.pid, signal.SIGKILL)
+    died = time.monotonic()
+    there.release()
+    wait_until("another worker runs it", lambda: there.done().keys() >= {"running"})
+    elapsed = time.monotonic() - died
+    wait_until("all are done", lambda: there.done().keys() == {"running", "prefetched"})
+    # "Within the timeout plus the interval"; five seconds are for a busy machine.
+    assert elapsed < TIMEOUT + renewal_interval(TIMEOUT) + 5
+    assert there.begun()["running"] == 2
+    wait_until("nothing is unacknowledged", there.nothing_is_unacked)
+
+
+def test_renewal_goes_on_while_a_worker_that_was_told_to_stop_finishes(
+    make_stand: Callable[..., Stand],
+) -> None:
+    there = make_stand(TIMEOUT=str(TIMEOUT))
+    stopping = there.start_worker("-c", "1")
+    there.app.tasks["tests.visibility.tasks_app.note_until_released"].delay("running")
+    wait_until("it runs", lambda: there.begun()["running"])
+    there.start_worker("-P", "threads", "-c", "1")
+    os.kill(stopping.pid, signal.SIGTERM)
+    told = time.monotonic()
+    wait_until("it has gone on for three timeouts", lambda: held_for(there, 3 * TIMEOUT, since=told))
+    there.release()
+    assert stopping.wait(timeout=30) == 0
+    assert there.begun()["running"] == there.done()["running"] == 1
+    assert there.nothing_is_unacked()
