@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 DEMO_READY := $(VENV)/.ready-demo
 DEV_READY := $(VENV)/.ready-dev
 CODE := celery_agents examples tests celeryconfig.py
-# More for pytest, such as: make test PYTEST_ARGS="-k demo -x"
+# More for pytest, such as: make test PYTEST_ARGS="-k demo -x -n 0"
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -22,7 +22,7 @@ demo: $(DEMO_READY)  ## two agent stages on real workers against a local sandbox
 	@$(BIN)/python -m examples.demo
 
 test: lint types  ## everything that CI runs: lint, types, layers, tests, the built wheel
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 lint: $(DEV_READY)  ## ruff's rules and format, and the direction of imports
 	$(BIN)/ruff check .

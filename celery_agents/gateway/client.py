@@ -6,10 +6,14 @@ The environment variables are those of the SDK and of encord-agents: ``ENCORD_SS
 
 from __future__ import annotations
 
+import copy
 import os
+from dataclasses import replace
 from pathlib import Path
 
+from encord.configs import UserConfig
 from encord.http.constants import RequestsSettings
+from encord.http.querier import Querier
 from encord.user_client import EncordUserClient
 
 from celery_agents._version import __version__
@@ -37,6 +41,28 @@ def requests_settings() -> RequestsSettings:
         read_timeout=READ_TIMEOUT,
         write_timeout=READ_TIMEOUT,
     )
+
+
+def bounded(given: EncordUserClient) -> EncordUserClient:
+    """Return a client with the key, domain and tracing of *given* that waits in no call either.
+
+    Besides holding a worker, a retry inside the SDK hides what happened: one that repeats a move whose answer was lost
+    is told that the agent task has left the stage, as if somebody else had moved it.
+    """
+    ours = requests_settings()
+    config = copy.copy(given.user_config.config)
+    config.requests_settings = replace(
+        ours,
+        connect_timeout=min(config.connect_timeout, ours.connect_timeout),
+        read_timeout=min(config.read_timeout, ours.read_timeout),
+        write_timeout=min(config.write_timeout, ours.write_timeout),
+        trace_id_provider=config.requests_settings.trace_id_provider,
+    )
+    # What ``encord.configs.BaseConfig`` takes from its settings when it is made.
+    for name in ("connect_timeout", "read_timeout", "write_timeout"):
+        setattr(config, name, getattr(config.requests_settings, name))
+    user_config = UserConfig(config)
+    return EncordUserClient(user_config, Querier(user_config))
 
 
 def open_client() -> EncordUserClient:

@@ -31,7 +31,7 @@ from celery_agents.gateway.classify import (
     is_about_everything,
     is_outage,
 )
-from celery_agents.gateway.client import open_client
+from celery_agents.gateway.client import bounded, open_client
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -46,7 +46,8 @@ class Gateway:
 
     Args:
         project_hash: The project.
-        user_client: An authenticated client; by default one is opened from the environment at first use.
+        user_client: An authenticated client; by default one is opened from the environment at first use. Its key and
+            domain are used, but no call waits and retries inside the SDK.
     """
 
     def __init__(self, project_hash: UUID, user_client: EncordUserClient | None = None) -> None:
@@ -57,7 +58,7 @@ class Gateway:
     @cached_property
     def client(self) -> EncordUserClient:
         """The authenticated client. Raises SetupError where there is no key."""
-        return self._given_client or open_client()
+        return bounded(self._given_client) if self._given_client else open_client()
 
     @property
     def domain(self) -> str:

@@ -1,4 +1,4 @@
-"""The ledger: what is in flight, what became of it, and what failed. In Redis, for all producers and workers of a project.
+"""The ledger of a project, in Redis: what is in flight, what became of it, and what failed.
 
 Everything in here may be lost. Encord is the source of truth: an agent task that is not done is still at its stage, and
 after a flush the next sweep finds it. So nothing here is a lock on Encord, and no operation needs what an earlier one
@@ -20,8 +20,8 @@ what slips through is refused by Encord, for a move is possible only once.
 A **crash** is a delivery that was begun and never ended. The delivery after it notes which agent task it is on, so the
 next one can name the one that kills workers. The first crash of a message has nothing noted and is nobody's.
 
-**Outcomes** and **failures** are records for people, bounded by age and by number. Every key expires, and every key of a
-project is in one slot of a cluster: see ``keys``. Each operation is one round trip, unless its docstring says otherwise.
+**Outcomes** and **failures** are records for people, bounded by age and by number. Every key expires, and all keys of a
+project are in one slot of a cluster, see ``keys``. An operation is one round trip, unless its docstring says otherwise.
 """
 
 from celery_agents.ledger.book import Ledger, Retention

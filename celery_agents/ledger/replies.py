@@ -13,7 +13,7 @@ from celery_agents.ledger.records import Record
 class Claimed:
     """What a producer got of what it wanted to send."""
 
-    granted: frozenset[UUID]
+    granted: Mapping[str, tuple[UUID, ...]]  #: message -> what it may carry, in order, each once
     held_by_others: Mapping[UUID, str]  #: agent task -> the message that has it
 
 

@@ -244,6 +244,10 @@ class Renewer:
         seconds = network_timeout(self.timeout)
         limits = {"socket_timeout": seconds, "socket_connect_timeout": seconds}
         self._connection = self._app.connection_for_read(transport_options=limits)
+        # Each of the brokers once and without pauses, which _run has; kombu on its own would wait and try on.
+        self._connection.ensure_connection(
+            max_retries=len(self._connection.alt) or 1, interval_start=0, interval_step=0
+        )
         self._channel = self._connection.channel()
 
     def _disconnect(self) -> None:

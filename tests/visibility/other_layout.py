@@ -6,7 +6,7 @@ from kombu.transport import redis
 
 
 class Channel(redis.Channel):
-    unacked_index_key = b"unacked_index"
+    unacked_index_key = b"unacked_index"  # type: ignore[assignment]  # which is the point
 
 
 class Transport(redis.Transport):

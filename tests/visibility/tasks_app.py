@@ -31,8 +31,8 @@ record = Redis.from_url(os.environ["RECORD_URL"], decode_responses=True)
 QUEUE = app.conf.task_default_queue
 
 
-# Not shared: each test imports this module anew, and has an app with the tasks of its own.
-@app.task(shared=False)
+# Not shared: each test imports this module anew, and has an app with the tasks of its own. Celery ships no types.
+@app.task(shared=False)  # type: ignore[untyped-decorator]
 def note(name: str, seconds: float = 0) -> None:
     """Take *seconds*."""
     record.rpush(f"{QUEUE}:begun", name)
@@ -40,7 +40,7 @@ def note(name: str, seconds: float = 0) -> None:
     record.rpush(f"{QUEUE}:done", name)
 
 
-@app.task(shared=False)
+@app.task(shared=False)  # type: ignore[untyped-decorator]
 def note_until_released(name: str) -> None:
     """Take until the test says so."""
     record.rpush(f"{QUEUE}:begun", name)
@@ -49,7 +49,7 @@ def note_until_released(name: str) -> None:
     record.rpush(f"{QUEUE}:done", name)
 
 
-@app.task(bind=True, shared=False)
+@app.task(bind=True, shared=False)  # type: ignore[untyped-decorator]
 def note_at_second_attempt(self: Task[Any, Any], name: str, countdown: float) -> None:
     """Wait *countdown* seconds for the second attempt."""
     if not self.request.retries:

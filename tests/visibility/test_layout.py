@@ -19,7 +19,7 @@ from .conftest import Stand
 def transport_with(symbol: str, value: Any) -> Any:
     """Return kombu's transport, with something else in the place of *symbol*."""
     owner, name = symbol.split(".")
-    changes = {"QoS": {}, "Channel": {}, "Transport": {}} | {owner: {name: value}}
+    changes: dict[str, dict[str, Any]] = {"QoS": {}, "Channel": {}, "Transport": {}} | {owner: {name: value}}
     qos = type("QoS", (redis.QoS,), changes["QoS"])
     channel = type("Channel", (redis.Channel,), {"QoS": qos} | changes["Channel"])
     transport = {"Channel": channel, "__module__": "kombu.transport.redis"} | changes["Transport"]

@@ -6,7 +6,6 @@ script, which bind the names, are made from the fields, so that neither side cou
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Iterable
@@ -28,10 +27,12 @@ def packed(uuids: Iterable[UUID]) -> Packed:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as Redis gets it."""
+    """A script as Redis gets it, and which fields of its call go where."""
 
     text: str
     sha: str
+    keys: tuple[str, ...]
+    arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -39,41 +40,43 @@ class Call:
     """One call of the script that has this class's name."""
 
     @classmethod
-    @functools.cache
     def script(cls) -> Script:
-        """Return the script: what all share, the names of its keys and arguments, and its own lines."""
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
-        folder = resources.files(__name__)
-        own, shared = (folder.joinpath(f"{each}.lua").read_text("utf-8") for each in (name, "prelude"))
-        text = "\n".join([shared, *cls._bindings(), own])
-        return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    @classmethod
-    def _bindings(cls) -> list[str]:
-        keys, arguments = _split_fields(cls)
-        hints = get_type_hints(cls)
-        return [
-            *(f"local {name} = KEYS[{number}]" for number, name in enumerate(keys, 1)),
-            *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
-        ]
+        """Return the script of this call."""
+        if cls not in _SCRIPTS:
+            _SCRIPTS[cls] = _load(cls)
+        return _SCRIPTS[cls]
 
     @property
     def keys(self) -> list[Key]:
         """What goes into KEYS."""
-        return [getattr(self, name) for name in _split_fields(type(self))[0]]
+        return [getattr(self, name) for name in self.script().keys]
 
     @property
     def arguments(self) -> list[str | int]:
         """What goes into ARGV."""
-        values = (getattr(self, name) for name in _split_fields(type(self))[1])
+        values = (getattr(self, name) for name in self.script().arguments)
         return [each for value in values for each in _written(value)]
 
 
-@functools.cache
-def _split_fields(kind: type[Call]) -> tuple[list[str], list[str]]:
-    """Return the names of the keys and those of the arguments."""
-    names, hints = [each.name for each in fields(kind)], get_type_hints(kind)
-    return [name for name in names if hints[name] is Key], [name for name in names if hints[name] is not Key]
+#: Scripts that were read, by their calls.
+_SCRIPTS: dict[type[Call], Script] = {}
+
+
+def _load(kind: type[Call]) -> Script:
+    """Read a script and put before it what all share, and the names of its keys and arguments."""
+    hints = get_type_hints(kind)
+    names = [each.name for each in fields(kind)]
+    keys = tuple(each for each in names if hints[each] is Key)
+    arguments = tuple(each for each in names if hints[each] is not Key)
+    folder = resources.files(__name__)
+    file = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+    shared, own = (folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", file))
+    bindings = [
+        *(f"local {name} = KEYS[{number}]" for number, name in enumerate(keys, 1)),
+        *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
+    ]
+    text = "\n".join([shared, *bindings, own])
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys, arguments)
 
 
 def _read(kind: Any, number: int) -> str:

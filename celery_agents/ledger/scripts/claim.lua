@@ -1,5 +1,5 @@
 -- Claim the agent tasks of several batches, before they are sent. Batches come as pairs: message id, packed UUIDs.
--- Reply: for those refused, UUID and the message that holds it.
+-- Reply: for those refused, the message that wanted it, UUID, and the message that holds it.
 local _, now = clock()
 local refused = {}
 purge_claims(deadlines, holders, now)
@@ -15,6 +15,7 @@ for at = rest, #ARGV, 2 do
       -- Sent again while it runs already: the token of the delivery that runs stays good.
       values[#values + 1] = (is_own and whole(claim.token) or '0') .. ' ' .. message_id
     else
+      refused[#refused + 1] = message_id
       refused[#refused + 1] = uuid
       refused[#refused + 1] = claim.message_id
     end
