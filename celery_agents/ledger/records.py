@@ -74,31 +74,33 @@ def encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, st
     data_hash = outcome.data_hash.hex if outcome.data_hash else "-"
     error_type = re.sub(r"[^!-~]", "_", outcome.error.type[:200]) if outcome.error else ""
     head = f"{outcome.outcome} {data_hash} {message_id} {error_type or '-'}\n"
-    body = _fitting(_Body(outcome=outcome, attempts=settlement.attempts, where=bounded(where, 200)))
+    body, text = _fitting(settlement, bounded(where, 200))
     failure = ""
     if outcome.outcome is Outcome.FAILED and settlement.spec is not None:
         failure = head + _json(body.model_copy(update={"spec": settlement.spec}))
         if len(failure.encode()) > RECORD_LIMIT:
-            failure = head + _json(body)
-    return outcome.task_uuid.hex, outcome.outcome.value, head + _json(body), failure
+            failure = head + text
+    return outcome.task_uuid.hex, outcome.outcome.value, head + text, failure
 
 
 def _json(body: _Body) -> str:
     return body.model_dump_json(exclude_defaults=True)
 
 
-def _fitting(body: _Body) -> _Body:
-    """Return *body*, with less of it where it would be too long."""
-    for each in _smaller(body.outcome):
-        smaller = body.model_copy(update={"outcome": each})
-        if len(_json(smaller).encode()) <= BODY_LIMIT:
-            return smaller
+def _fitting(settlement: Settlement, where: str) -> tuple[_Body, str]:
+    """Return what is kept of an outcome, with less of it where it would be too long, and its JSON."""
+    for each in _smaller(settlement.outcome):
+        # Not validated: all of it is ours, and a batch has hundreds.
+        body = _Body.model_construct(outcome=each, attempts=settlement.attempts, where=where)
+        text = _json(body)
+        if len(text.encode()) <= BODY_LIMIT:
+            return body, text
     raise AssertionError("The last one that _smaller yields always fits.")
 
 
 def _smaller(outcome: TaskOutcome) -> Iterator[TaskOutcome]:
     """Yield *outcome* with less and less of what can be done without."""
-    yield outcome
+    yield outcome  # nearly always
     earlier = [each.model_copy(update={"traceback": None}) for each in outcome.earlier_errors]
     yield outcome.model_copy(update={"earlier_errors": tuple(earlier)})
     half = EARLIER_ERRORS_KEPT // 2

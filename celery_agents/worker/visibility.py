@@ -21,6 +21,7 @@ import inspect
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -166,7 +167,7 @@ class VisibilityRenewal(bootsteps.StartStopStep):  # type: ignore[misc]  # celer
             c.visibility_renewer = Renewer(c.app, channel.visibility_timeout)
             c.visibility_renewer.start()
         if _survives_connections(c):
-            adopt(c.visibility_renewer.kept, channel)
+            adopt(c.visibility_renewer.kept, channel, c.pool)
             keep_what_runs(c, channel.qos, c.visibility_renewer.kept)
         c.visibility_renewer.transport = c.connection.transport
 
@@ -187,7 +188,7 @@ class Renewer:
     def __init__(self, app: Celery, timeout: float) -> None:
         self.timeout = timeout  #: the visibility timeout
         self.transport: Any = None  #: of the consumer's connection: its channels know what has been delivered
-        self.kept: dict[str, Any] = {}  #: messages of a lost connection whose tasks run on, by delivery tag
+        self.kept = Kept()  #: messages of a lost connection whose tasks run on
         self._app = app
         self._connection: Any = None
         self._channel: Any = None
@@ -238,7 +239,7 @@ class Renewer:
 
     def _held(self) -> list[str]:
         tags = (held(channel.qos) for channel in list(self.transport.channels))
-        return [*self.kept, *chain.from_iterable(tags)]
+        return [*list(self.kept.messages), *chain.from_iterable(tags)]
 
     def _connect(self) -> None:
         seconds = network_timeout(self.timeout)
@@ -292,15 +293,30 @@ def _chunks(tags: list[str]) -> Iterator[list[str]]:
 # ---------------------------------------------------------------------------------------- when the connection was lost
 
 
+@dataclass(slots=True)
+class Kept:
+    """What runs on while the connection that it came by is lost."""
+
+    messages: dict[str, Any] = field(default_factory=dict)  #: by delivery tag
+    jobs: dict[int, Any] = field(default_factory=dict)  #: what the prefork pool waits for, by number
+
+
 def _survives_connections(c: Any) -> bool:
     """Whether tasks run on when the connection is lost, and their acknowledgements wait for the next one.
 
     Without an event loop (gevent, eventlet) Celery tries to acknowledge at once, and never again.
     """
-    return c.hub is not None and not c.app.conf.worker_cancel_long_running_tasks_on_connection_loss
+    if c.hub is None or c.app.conf.worker_cancel_long_running_tasks_on_connection_loss:
+        return False
+    return not c.pool.uses_semaphore or isinstance(_jobs_of(c.pool), dict)
 
 
-def keep_what_runs(c: Any, qos: Any, kept: dict[str, Any]) -> None:
+def _jobs_of(pool: Any) -> Any:
+    # billiard.pool.Pool._cache, in celery.concurrency.prefork.TaskPool; other pools have nothing like it.
+    return getattr(getattr(pool, "_pool", None), "_cache", None)
+
+
+def keep_what_runs(c: Any, qos: Any, kept: Kept) -> None:
     """Have messages whose tasks run on put into *kept* when the connection is lost, not back into their queues.
 
     kombu puts back all that a lost connection had delivered, as soon as it can connect again: the tasks that still run
@@ -312,10 +328,11 @@ def keep_what_runs(c: Any, qos: Any, kept: dict[str, Any]) -> None:
 
     def restore_what_does_not_run(*args: Any, **kwargs: Any) -> Any:
         if c.blueprint.state == bootsteps.RUN:  # else the worker stops, and what still runs is not waited for
+            kept.jobs.update(_jobs_of(c.pool) or {})
             for request in _running(c.pool):
                 tag = request.message.delivery_tag
                 if not request.acknowledged and qos._delivered.pop(tag, None):  # noqa: SLF001
-                    kept[tag] = request.message
+                    kept.messages[tag] = request.message
         return restore_unacked(*args, **kwargs)
 
     qos.restore_unacked = restore_what_does_not_run
@@ -325,16 +342,20 @@ def _running(pool: Any) -> Iterable[Any]:
     """Return the requests that run, or will whatever happens to the connection."""
     # Prefork takes as many as it has processes, and forgets the others with the connection. Other pools have queues of
     # their own, which nothing can be taken from.
-    return (
-        tuple(state.active_requests)
-        if pool.uses_semaphore
-        else {*state.active_requests, *state.reserved_requests}
-    )
+    if pool.uses_semaphore:
+        return tuple(state.active_requests)
+    return {*state.active_requests, *state.reserved_requests}
 
 
-def adopt(kept: dict[str, Any], channel: Any) -> None:
-    """Make *channel* the one by which the messages in *kept* were delivered, and will be acknowledged."""
-    for tag, message in list(kept.items()):
+def adopt(kept: Kept, channel: Any, pool: Any) -> None:
+    """Make *channel* the one by which *kept* was delivered and will be acknowledged."""
+    for tag, message in list(kept.messages.items()):
         message.channel = channel
         channel.qos._delivered[tag] = message  # noqa: SLF001
-        del kept[tag]
+        del kept.messages[tag]
+    # Celery 5.6 lets the prefork pool forget what it runs (celery.concurrency.asynpool.AsynPool.flush): it would never
+    # learn that it has ended, and the message would be held for ever.
+    for number, job in kept.jobs.items():
+        if job._accepted and not job.ready():  # noqa: SLF001  # billiard.pool.ApplyResult: some process has begun it
+            _jobs_of(pool).setdefault(number, job)
+    kept.jobs.clear()

@@ -11,9 +11,13 @@ import pytest
 
 from tests.demo.conftest import RunningDemo, StartDemo
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="finds processes by /proc/*/environ, which only Linux has"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"),
+        reason="finds processes by /proc/*/environ, which only Linux has",
+    ),
+]
 
 Moment = Callable[[RunningDemo], object]
 

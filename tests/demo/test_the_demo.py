@@ -7,7 +7,11 @@ import re
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.demo.conftest import RunningDemo, StartDemo
+
+pytestmark = pytest.mark.slow
 
 
 def test_300_agent_tasks_go_through_two_stages_and_agree_with_the_sandbox_s_audit(

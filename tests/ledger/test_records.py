@@ -17,7 +17,9 @@ from tests.ledger.conftest import OTHER_STAGE, STAGE, TTL, Site, failed, gone, p
 def test_an_outcome_is_found_by_agent_task_and_by_data_hash(ledger: Ledger) -> None:
     (task, data_hash), pathway = some(2), uuid4()
     token = ledger.take_over(STAGE, "a", [task], TTL).token
-    settlement = proceeded(task, data_hash=data_hash, data_title="Straße", pathway=pathway, pathway_name="done")
+    settlement = proceeded(
+        task, data_hash=data_hash, data_title="Straße", pathway=pathway, pathway_name="done"
+    )
     before = datetime.now(UTC) - timedelta(minutes=1)
 
     settle(ledger, "a", token, [settlement])
@@ -38,7 +40,9 @@ def test_outcomes_of_both_stages_are_found_the_newest_first(ledger: Ledger) -> N
         settle(ledger, message_id, token, [proceeded(task, data_hash=data_hash)], stage=stage)
     for found in (ledger.outcomes_of([task]), ledger.outcomes_of_data([data_hash])):
         assert {each.stage_uuid for each in found.records} == {STAGE, OTHER_STAGE}
-        assert [each.at for each in found.records] == sorted((each.at for each in found.records), reverse=True)
+        assert [each.at for each in found.records] == sorted(
+            (each.at for each in found.records), reverse=True
+        )
 
 
 def test_an_outcome_is_recorded_although_nothing_was_taken_over(ledger: Ledger) -> None:
@@ -130,12 +134,19 @@ def test_the_number_of_everything_that_is_kept_is_bounded(site: Site) -> None:
     for message in range(20):
         batch = some(40)
         token = site.ledger.take_over(STAGE, f"{message}", batch, TTL).token
-        settle(site.ledger, f"{message}", token, [failed(batch[0]), *(proceeded(each, data_hash=each) for each in batch[1:])])
+        settle(
+            site.ledger,
+            f"{message}",
+            token,
+            [failed(batch[0]), *(proceeded(each, data_hash=each) for each in batch[1:])],
+        )
     keys, client = site.ledger.keys, site.client
     assert client.hlen(keys.outcomes) == client.zcard(keys.outcome_times) == 100
     assert client.zcard(keys.by_data) <= 100
     assert client.hlen(keys.failures) == client.zcard(keys.failure_times) == 20
-    assert client.exists(keys.deadlines(STAGE), keys.holders(STAGE), keys.message("0"), keys.message("19")) == 0
+    assert (
+        client.exists(keys.deadlines(STAGE), keys.holders(STAGE), keys.message("0"), keys.message("19")) == 0
+    )
 
 
 def test_what_is_too_old_is_not_found_and_is_cleared_away(site: Site) -> None:
@@ -187,7 +198,9 @@ HEAD = "1 1000 PROCEEDED - a -\n"
         (b"\xff\xfe", "its first line is not one of a record"),
     ],
 )
-def test_a_record_that_is_not_ours_is_left_out_with_a_sentence(site: Site, value: str | bytes, reason: str) -> None:
+def test_a_record_that_is_not_ours_is_left_out_with_a_sentence(
+    site: Site, value: str | bytes, reason: str
+) -> None:
     good, bad = some(2)
     ledger = site.ledger
     settle(ledger, "b", 0, [failed(good), failed(bad)])
@@ -197,7 +210,9 @@ def test_a_record_that_is_not_ours_is_left_out_with_a_sentence(site: Site, value
     for found in (ledger.outcomes_of([good, bad]), ledger.failures_of([good, bad]), ledger.failures()):
         assert [each.task_uuid for each in found.records] == [good]
         (complaint,) = found.complaints
-        assert complaint.startswith(f"The ledger's record of agent task {bad} at stage {STAGE} cannot be read: ")
+        assert complaint.startswith(
+            f"The ledger's record of agent task {bad} at stage {STAGE} cannot be read: "
+        )
         assert reason in complaint
         assert len(complaint) < 500
     # It is in nobody's way.

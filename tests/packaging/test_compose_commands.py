@@ -20,6 +20,8 @@ import requests
 from examples.demo import valkey
 from tests.packaging.compose import ROOT, env_file, interpolated
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 90.0
 
 

@@ -11,7 +11,7 @@ class Proxy:
     """Forwards connections to 127.0.0.1:*port* until it is cut."""
 
     def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
+        self.target = ("127.0.0.1", port)
         self._sockets: list[socket.socket] = []
         self._is_cut = False
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -44,7 +44,7 @@ class Proxy:
                 if self._is_cut:
                     near.close()
                     continue
-                far = socket.create_connection(self._target)
+                far = socket.create_connection(self.target)
                 self._sockets += near, far
                 for pair in ((near, far), (far, near)):
                     threading.Thread(target=_forward, args=pair, daemon=True).start()

