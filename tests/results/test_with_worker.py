@@ -53,8 +53,9 @@ def worker(request: pytest.FixtureRequest, valkey: ValkeyServer) -> Iterator[Age
     else:
         app = servers.make_app(valkey.connection_url, valkey.connection_url)
     agents = Agents(app)
-    with start_worker(
-        app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=PATIENCE
+    with (
+        servers.current_app_restored(),
+        start_worker(app, pool="threads", concurrency=2, perform_ping_check=False, shutdown_timeout=PATIENCE),
     ):
         yield agents
     if request.param == "rpc":

@@ -15,6 +15,7 @@ from tests.worker.conftest import wait_until
 from .conftest import Stand
 
 TIMEOUT = 2
+ALONE = ("--without-mingle", "--without-gossip")  #: a worker that starts a second sooner
 
 
 def held_for(there: Stand, seconds: float, *, since: float) -> bool:
@@ -27,16 +28,16 @@ def test_renewal_is_what_keeps_a_second_worker_from_running_it(
     make_stand: Callable[..., Stand], renewal: str, runs: int
 ) -> None:
     there = make_stand(TIMEOUT=str(TIMEOUT), RENEWAL=renewal)
-    there.start_worker("-c", "1")
+    there.start_worker("-c", "1", *ALONE)
     there.app.tasks["tests.visibility.tasks_app.note_until_released"].delay("held")
     wait_until("it runs", lambda: there.begun()["held"])
     begun = time.monotonic()
     wait_until("the timeout is over", lambda: held_for(there, TIMEOUT + 0.5, since=begun))
     # kombu looks for messages to give back when a worker connects.
-    there.start_worker("-c", "1")
+    there.start_worker("-c", "1", *ALONE)
     wait_until(
-        "it was given away, or not for four timeouts",
-        lambda: there.begun()["held"] > 1 or held_for(there, 4 * TIMEOUT, since=begun),
+        "it was given away, or not for three timeouts",
+        lambda: there.begun()["held"] > 1 or held_for(there, 3 * TIMEOUT, since=begun),
     )
     there.release()
     wait_until("all that runs is done", lambda: there.done() == there.begun())
@@ -44,18 +45,16 @@ def test_renewal_is_what_keeps_a_second_worker_from_running_it(
     assert ("Held messages are renewed every" in there.log().read_text()) is (renewal == "on")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_a_killed_workers_messages_are_back_when_the_timeout_is_over(
-    make_stand: Callable[..., Stand], pool: str
+    make_stand: Callable[..., Stand],
 ) -> None:
     there = make_stand(TIMEOUT=str(TIMEOUT))
-    killed = there.start_worker("-P", pool, "-c", "1")
+    killed = there.start_worker("-c", "1", *ALONE)
     tasks = there.app.tasks
     tasks["tests.visibility.tasks_app.note_until_released"].delay("running")
     tasks["tests.visibility.tasks_app.note"].delay("prefetched")
     wait_until("it runs", lambda: there.begun()["running"])
-    there.start_worker("-P", "threads", "-c", "2")
+    there.start_worker("-P", "threads", "-c", "2", *ALONE)
     os.killpg(killed.pid, signal.SIGKILL)
     died = time.monotonic()
     there.release()
@@ -72,10 +71,10 @@ def test_renewal_goes_on_while_a_worker_that_was_told_to_stop_finishes(
     make_stand: Callable[..., Stand],
 ) -> None:
     there = make_stand(TIMEOUT=str(TIMEOUT))
-    stopping = there.start_worker("-c", "1")
+    stopping = there.start_worker("-c", "1", *ALONE)
     there.app.tasks["tests.visibility.tasks_app.note_until_released"].delay("running")
     wait_until("it runs", lambda: there.begun()["running"])
-    there.start_worker("-P", "threads", "-c", "1")
+    there.start_worker("-P", "threads", "-c", "1", *ALONE)
     os.kill(stopping.pid, signal.SIGTERM)
     told = time.monotonic()
     wait_until("it has gone on for two timeouts", lambda: held_for(there, 2 * TIMEOUT, since=told))
