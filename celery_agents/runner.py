@@ -11,14 +11,14 @@ from uuid import UUID
 from celery import Celery, current_app, shared_task
 from celery.utils.log import get_logger
 
-from celery_agents import producer
+from celery_agents import producer, stopping
 from celery_agents.agent import Agent
 from celery_agents.dependencies.plan import plan
 from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
 from celery_agents.providers import PROVIDERS
 from celery_agents.task import Declaration, StageAgent, StageTask
-from celery_agents.worker import startup, stopping, visibility
+from celery_agents.worker import startup, visibility
 
 if TYPE_CHECKING:
     from encord.user_client import EncordUserClient

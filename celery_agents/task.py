@@ -12,6 +12,7 @@ from uuid import UUID
 from celery import Task
 from celery.utils.log import get_task_logger
 
+from celery_agents import stopping
 from celery_agents.agent import Agent
 from celery_agents.batch import Batch, Execution
 from celery_agents.errors import AgentTaskError, RetryingError
@@ -19,7 +20,6 @@ from celery_agents.executor import execute
 from celery_agents.messages import Carry, Outcome, Progress, TaskCompletionResult, TaskOutcome, as_specs
 from celery_agents.options import FailurePolicy, StageOptions
 from celery_agents.status import PROGRESS
-from celery_agents.worker import stopping
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage

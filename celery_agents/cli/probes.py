@@ -39,9 +39,7 @@ def encord(runner: QueueRunner, tasks: Sequence[StageTask]) -> Iterator[Finding]
 
 
 def _project(gateway: Gateway, domain: str) -> Iterator[Finding]:
-    from encord.exceptions import EncordException
-
-    from celery_agents.gateway.classify import CREDENTIAL_ERRORS
+    from celery_agents.gateway.classify import CREDENTIAL_ERRORS, EncordException
 
     try:
         project = gateway.project

@@ -83,3 +83,13 @@ def is_outage(error: BaseException) -> bool:
 def is_about_everything(error: BaseException) -> bool:
     """Whether *error* is probably about no item of a request: an outage, or what a server in trouble answers."""
     return is_outage(error) or classify(error).transient
+
+
+__all__ = [
+    "CREDENTIAL_ERRORS",
+    "EncordException",
+    "Trouble",
+    "classify",
+    "is_about_everything",
+    "is_outage",
+]

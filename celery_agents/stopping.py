@@ -22,7 +22,7 @@ def is_stopping() -> bool:
 
 def connect() -> None:
     """Note from now on when the worker is asked to stop; calling it again changes nothing."""
-    worker_shutting_down.connect(_on_shutting_down, dispatch_uid="celery_agents.worker.stopping", weak=False)
+    worker_shutting_down.connect(_on_shutting_down, dispatch_uid="celery_agents.stopping", weak=False)
 
 
 def _on_shutting_down(**_: Any) -> None:
