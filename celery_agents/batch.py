@@ -41,6 +41,7 @@ class Execution:
     again: list[object]  #: specs that go round again, as they came
     carry: Carry  #: what they take along
     countdown: float = 0.0  #: seconds until they may
+    retry_after: float | None = None  #: seconds for which Encord asked to be left alone
 
     @property
     def total(self) -> int:
@@ -80,7 +81,12 @@ def _unreadable(raw: object, error: SpecError, attempt: int) -> TaskOutcome:
 
 
 def conclude(
-    batch: Batch, entries: Sequence[Entry], retry: RetryPolicy, encord: Gateway, stage_uuid: UUID | None
+    batch: Batch,
+    entries: Sequence[Entry],
+    retry: RetryPolicy,
+    encord: Gateway,
+    stage_uuid: UUID | None,
+    pause: float = 0.0,
 ) -> Execution:
     """Decide for each agent task that failed whether it goes round again, and gather everything.
 
@@ -89,7 +95,7 @@ def conclude(
     outcomes = list(batch.carry.outcomes)
     again: list[Work] = []
     errors: dict[UUID, tuple[TaskError, ...]] = {}
-    countdown = 0.0
+    countdown, retry_after = pause, 0.0
     for entry in entries:
         if isinstance(entry, Work) and entry.failure is not None:
             trouble = encord.classify(entry.failure.error)
@@ -97,6 +103,7 @@ def conclude(
             if is_retried:
                 errors[entry.spec.uuid] = history
                 countdown = max(countdown, retry.countdown(batch.attempt, trouble.retry_after))
+                retry_after = max(retry_after, trouble.retry_after or 0.0)
         outcome = entry.outcome if isinstance(entry, Work) else entry
         if outcome is not None:
             outcomes.append(outcome)
@@ -108,7 +115,9 @@ def conclude(
         errors=errors,
         attempt=batch.attempt + 1 if errors else batch.attempt,
     )
-    return Execution(outcomes, stage_uuid, [work.raw for work in again], carry, countdown)
+    return Execution(
+        outcomes, stage_uuid, [work.raw for work in again], carry, countdown, retry_after or None
+    )
 
 
 def _judge(

@@ -6,6 +6,7 @@
     ├── SpecError                what came as a task spec is not one                   (per agent task)
     ├── AnswerError              what the agent returned cannot be acted on            (per agent task)
     ├── DownloadError            media could not be fetched                            (per agent task)
+    ├── PoisonError              an agent task was running each time a worker died     (per agent task)
     ├── AgentTaskError           a message failed; carries its completion result       (Celery's FAILURE)
     ├── RetryingError            a message goes round again; carries what is decided   (Celery's RETRY)
     ├── LedgerError              the ledger's Redis cannot be used                     (per call; go on without)
@@ -59,6 +60,10 @@ class DownloadError(AgentsError):
 
 class LedgerError(AgentsError):
     """Raised by every operation of the ledger when its Redis cannot be used; what it held is not needed to go on."""
+
+
+class PoisonError(AgentsError):
+    """Kept for an agent task whose agent kills the worker process that runs it: by memory, a fault, or an exit."""
 
 
 class ResultNotReadyError(AgentsError):

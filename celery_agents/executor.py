@@ -18,6 +18,7 @@ from celery_agents import providers
 from celery_agents.agent import Agent, run
 from celery_agents.batch import Batch, Entry, Execution, admit, conclude
 from celery_agents.commit import commit
+from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.errors import SpecError
 from celery_agents.messages import Outcome, TaskOutcome
 from celery_agents.presence import find_present, settle_carried_moves
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Agent tasks that are loaded together. A request line that lists so many stays below what front ends accept.
 WINDOW = 100
+#: Agent tasks after which a delivery commits where the one before has died: what the next crash repeats at most.
+CAREFUL_COMMIT = 10
 
 #: Told after each agent task how many of the batch are through and how many of those failed.
 Report = Callable[[int, int], None]
@@ -45,6 +48,7 @@ def execute(
     encord: Gateway,
     report: Report,
     *,
+    delivery: Delivery | None = None,
     is_stopping: Callable[[], bool] = _never,
     clock: Callable[[], float] = time.monotonic,
 ) -> Execution:
@@ -55,19 +59,22 @@ def execute(
         agent: The user's function and its options.
         encord: The project.
         report: Called after each agent task.
+        delivery: What may be worked on and committed; by default everything.
         is_stopping: Asked before each agent task. Once it is true none is begun any more, what is answered is
             committed, and the rest goes round again.
         clock: Seconds, for the agent's ``commit_interval``.
     """
     entries = admit(batch, encord)
     works = [entry for entry in entries if isinstance(entry, Work)]
-    stage = _open_stage(works, agent, encord)
+    stage, pause = _open_stage(works, agent, encord), 0.0
     if stage is not None:
         tally = _Tally(batch, entries, report)
         is_about_everything = encord.judge(is_last_attempt=agent.retry.is_used_up(batch.attempt))
-        attempt = _Attempt(agent, stage, encord, is_about_everything, tally, is_stopping, clock)
-        attempt.work_through(works, batch)
-    return conclude(batch, entries, agent.retry, encord, stage.uuid if stage else None)
+        attempt = _Attempt(
+            agent, stage, encord, is_about_everything, tally, delivery or Unledgered(), is_stopping, clock
+        )
+        pause = attempt.work_through(works, batch)
+    return conclude(batch, entries, agent.retry, encord, stage.uuid if stage else None, pause)
 
 
 def _open_stage(works: Sequence[Work], agent: Agent, encord: Gateway) -> AgentStage | None:
@@ -104,19 +111,28 @@ class _Attempt:
     encord: Gateway
     is_about_everything: Callable[[Exception], bool]
     tally: _Tally
+    delivery: Delivery
     is_stopping: Callable[[], bool]
     clock: Callable[[], float]
 
-    def work_through(self, works: Sequence[Work], batch: Batch) -> None:
+    def work_through(self, works: Sequence[Work], batch: Batch) -> float:
+        """Do what can be done, and return for how many seconds the stage is paused."""
         _refuse_strangers(works, self.stage, self.encord.project_hash)
+        pause = self.delivery.begin(still_open(works), self.stage.uuid)
+        if pause > 0:
+            return pause
         settle_carried_moves(works, batch.carry.moves, self.stage, self.encord)
         self._commit(works)
         self.tally.count([work for work in works if not work.is_open])
-        new = still_open(works)
+        # What may have killed an earlier delivery comes last, so that the others are done before.
+        new = sorted(still_open(works), key=self.delivery.is_suspect)
         for start in range(0, len(new), WINDOW):
             if self.is_stopping():
-                return
+                break
+            if start:
+                self.delivery.settle(new[:start])
             self._window(new[start : start + WINDOW])
+        return 0.0
 
     def _window(self, works: Sequence[Work]) -> None:
         listing = self.agent.label_row_options if self.agent.needs_label_rows else None
@@ -142,17 +158,28 @@ class _Attempt:
         for work in works:
             if self.is_stopping():
                 break
+            if answered and (self._is_due(answered, committed_at) or self.delivery.is_suspect(work)):
+                self._commit(answered)
+                self.delivery.settle(answered)
+                answered, committed_at = [], self.clock()
+            self.delivery.note(work)
             run(work, self.agent, self.stage)
             self.tally.count([work])
             answered.append(work)
-            is_due = self.clock() - committed_at >= self.agent.commit_interval
-            if is_due or len(answered) >= self.agent.commit_every:
-                self._commit(answered)
-                answered, committed_at = [], self.clock()
         self._commit(answered)
 
+    def _is_due(self, answered: Sequence[Work], committed_at: float) -> bool:
+        every = (
+            min(self.agent.commit_every, CAREFUL_COMMIT)
+            if self.delivery.is_careful()
+            else self.agent.commit_every
+        )
+        return len(answered) >= every or self.clock() - committed_at >= self.agent.commit_interval
+
     def _commit(self, works: Sequence[Work]) -> None:
-        commit(works, self.stage, self.encord, self.is_about_everything)
+        self.delivery.note(None)  # a crash from here on is nobody's
+        held = self.delivery.held(still_open(works))
+        commit(held, self.stage, self.encord, self.is_about_everything)
 
 
 def _refuse_strangers(works: Sequence[Work], stage: AgentStage, project_hash: UUID) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,8 @@ from uuid import UUID
 from kombu import exceptions as kombu_exceptions
 from kombu.exceptions import OperationalError
 
-from celery_agents import backends
+from celery_agents import backends, claims
+from celery_agents.claims import Outgoing, Spec
 from celery_agents.errors import SetupError
 from celery_agents.redaction import redact
 from celery_agents.results import AgentGroupResult, AgentResult
@@ -47,7 +48,7 @@ class SweepableTask(Protocol):
 
     app: Any
     name: str  #: the Celery task's
-    runner: Any  #: its ``gateway`` lists
+    runner: Any  #: its ``gateway`` lists, its ``ledger`` claims
     stage_agent: Any  #: its ``options.batch_size`` is the default
 
     @property
@@ -58,6 +59,14 @@ class SweepableTask(Protocol):
     def apply_async(self, args: Sequence[Any], **options: Any) -> Any:
         """Send one message."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Claiming:
+    """What a sweep does about agent tasks that other messages have."""
+
+    force: bool
+    on_skipped: Callable[[Mapping[UUID, str]], object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,8 @@ def sweep(
     limit: int | None = None,
     filters: TaskFilters | None = None,
     on_sent: Callable[[SentMessage], object] | None = None,
+    on_skipped: Callable[[Mapping[UUID, str]], object] | None = None,
+    force: bool = False,
     **options: Any,
 ) -> AgentGroupResult:
     """Send every agent task that waits at these tasks' stages, and return the result to ask for what becomes of them.
@@ -171,6 +182,9 @@ def sweep(
         limit: How many agent tasks to send at most, over all stages.
         filters: Which agent tasks; by default all.
         on_sent: Called for each message, when the broker has it.
+        on_skipped: Called with what was not sent because another message has it: agent task -> that message's id. Needs
+            a ledger, as *force* does.
+        force: Send also what other messages have.
         options: Of Celery's ``apply_async``, for each message: ``queue``, ``priority``, ``countdown``, …
 
     Raises:
@@ -179,11 +193,12 @@ def sweep(
     """
     results: list[AgentResult] = []
     app, left = None, limit
+    claiming = _Claiming(force, on_skipped)
     for stage_task in stage_tasks:
         if app is None:
             app = stage_task.app
             backends.check(app)
-        for sent, result in _send(stage_task, batch_size, left, filters or TaskFilters(), options):
+        for sent, result in _send(stage_task, batch_size, left, filters or TaskFilters(), claiming, options):
             results.append(result)
             left = None if left is None else left - sent.size
             if on_sent is not None:
@@ -196,6 +211,7 @@ def _send(
     batch_size: int | None,
     limit: int | None,
     filters: TaskFilters,
+    claiming: _Claiming,
     options: dict[str, Any],
 ) -> Iterator[tuple[SentMessage, AgentResult]]:
     size = stage_task.stage_agent.options.batch_size if batch_size is None else batch_size
@@ -208,24 +224,24 @@ def _send(
     stage = stage_task.agent_stage
     specs = itertools.islice(_specs(stage_task, stage, filters), limit)
     for batches in _flushes(_batches(specs, size)):
-        yield from _publish(stage_task, stage.title, batches, options)
+        yield from _claim_and_publish(stage_task, stage, batches, claiming, options)
 
 
-def _specs(stage_task: SweepableTask, stage: AgentStage, filters: TaskFilters) -> Iterator[str]:
+def _specs(stage_task: SweepableTask, stage: AgentStage, filters: TaskFilters) -> Iterator[Spec]:
     gateway = stage_task.runner.gateway
     for request in filters.requests():
         for task in gateway.list_tasks(stage, **request):
-            yield encode_spec(task, gateway.project_hash, stage.uuid)
+            yield task.uuid, encode_spec(task, gateway.project_hash, stage.uuid)
 
 
-def _batches(specs: Iterator[str], size: int) -> Iterator[list[str]]:
+def _batches(specs: Iterator[Spec], size: int) -> Iterator[list[Spec]]:
     while batch := list(itertools.islice(specs, size)):
         yield batch
 
 
-def _flushes(batches: Iterator[list[str]]) -> Iterator[list[list[str]]]:
+def _flushes(batches: Iterator[list[Spec]]) -> Iterator[list[list[Spec]]]:
     """Group batches into what is published together: the first at once, then by number and by time."""
-    flush: list[list[str]] = []
+    flush: list[list[Spec]] = []
     specs, due = 0, time.monotonic()
     for batch in batches:
         flush.append(batch)
@@ -237,11 +253,30 @@ def _flushes(batches: Iterator[list[str]]) -> Iterator[list[list[str]]]:
         yield flush
 
 
+def _claim_and_publish(
+    stage_task: SweepableTask,
+    stage: AgentStage,
+    batches: list[list[Spec]],
+    claiming: _Claiming,
+    options: dict[str, Any],
+) -> list[tuple[SentMessage, AgentResult]]:
+    ledger = stage_task.runner.ledger
+    messages = claims.claim(ledger, stage.uuid, batches, force=claiming.force, on_skipped=claiming.on_skipped)
+    if not messages:
+        return []
+    try:
+        return _publish(stage_task, stage.title, messages, options)
+    except BaseException:
+        # Some may have arrived all the same: a worker takes over what it finds unclaimed.
+        claims.release(ledger, stage.uuid, messages)
+        raise
+
+
 def _publish(
-    stage_task: SweepableTask, stage: str, batches: list[list[str]], options: dict[str, Any]
+    stage_task: SweepableTask, stage: str, messages: list[Outgoing], options: dict[str, Any]
 ) -> list[tuple[SentMessage, AgentResult]]:
     """Send one message per batch; return when the broker has all of them."""
-    with stage_task.app.producer_or_acquire() as producer, _explained(producer.connection, len(batches)):
+    with stage_task.app.producer_or_acquire() as producer, _explained(producer.connection, len(messages)):
         producer.connection.ensure_connection(
             max_retries=CONNECT_RETRIES,
             interval_start=0,
@@ -249,19 +284,20 @@ def _publish(
             timeout=CONNECT_SECONDS,
         )
         with _pipelined(producer):
-            return [_publish_one(stage_task, stage, batch, producer, options) for batch in batches]
+            return [_publish_one(stage_task, stage, message, producer, options) for message in messages]
 
 
 def _publish_one(
-    stage_task: SweepableTask, stage: str, batch: list[str], producer: Any, options: dict[str, Any]
+    stage_task: SweepableTask, stage: str, outgoing: Outgoing, producer: Any, options: dict[str, Any]
 ) -> tuple[SentMessage, AgentResult]:
     result = stage_task.apply_async(
-        args=[batch],
+        args=[[text for _, text in outgoing.specs]],
+        task_id=outgoing.message_id,
         producer=producer,
         **options,
     )
-    message = SentMessage(id=result.id, task=stage_task.name, stage=stage, size=len(batch))
-    return message, AgentResult(result, stage_task.app, total=len(batch))
+    message = SentMessage(id=result.id, task=stage_task.name, stage=stage, size=len(outgoing.specs))
+    return message, AgentResult(result, stage_task.app, total=len(outgoing.specs))
 
 
 def _pipelined(producer: Any) -> AbstractContextManager[Any]:

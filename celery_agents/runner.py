@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
 
     from celery_agents.gateway.project import Gateway
+    from celery_agents.ledger import Ledger
     from celery_agents.models import TaskAgentReturnType
     from celery_agents.results import AgentGroupResult
 
@@ -73,6 +74,20 @@ class QueueRunner:
         from celery_agents.gateway.project import Gateway  # here, because it imports the SDK: 1.3 s and 80 MB
 
         return Gateway(self.project_hash, self._user_client)
+
+    @cached_property
+    def ledger(self) -> Ledger | None:
+        """The project's ledger, where the app's setting ``agents_ledger_url`` names a Redis for it.
+
+        With one nothing is enqueued twice, an agent task is in one message at a time, a delivery that was superseded
+        commits nothing, and what kills workers is found. Nothing is connected yet.
+        """
+        url = self.app.conf.get("agents_ledger_url")
+        if not url:
+            return None
+        from celery_agents.ledger import Ledger  # here, because it imports redis
+
+        return Ledger(url, self.project_hash)
 
     @property
     def stage_tasks(self) -> tuple[StageTask, ...]:

@@ -15,6 +15,7 @@ from celery.utils.log import get_task_logger
 from celery_agents import stopping
 from celery_agents.agent import Agent
 from celery_agents.batch import Batch, Execution
+from celery_agents.delivery import Ledgered
 from celery_agents.errors import AgentTaskError, RetryingError
 from celery_agents.executor import execute
 from celery_agents.messages import Carry, Outcome, Progress, TaskCompletionResult, TaskOutcome, as_specs
@@ -119,9 +120,18 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             return self._process_here(as_specs(specs))
         batch = Batch(as_specs(specs), Carry.model_validate(carry or {}))
         reporter = _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes))
+        ledger = self.runner.ledger
+        delivery = Ledgered(ledger, self.request.id, self.request.hostname) if ledger else None
         execution = execute(
-            batch, self.stage_agent.agent, self.runner.gateway, reporter, is_stopping=self._stop_sign()
+            batch,
+            self.stage_agent.agent,
+            self.runner.gateway,
+            reporter,
+            delivery=delivery,
+            is_stopping=self._stop_sign(),
         )
+        if delivery is not None:
+            delivery.end(execution.outcomes[len(batch.carry.outcomes) :], batch.specs, execution.retry_after)
         _log_failures(execution.outcomes[len(batch.carry.outcomes) :])
         result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
         if execution.again:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from celery import Celery
+from celery import Celery, _state
 from celery.signals import worker_init
 
 from celery_agents import QueueRunner
@@ -55,10 +55,16 @@ class Worker:
         self.app = app
 
 
-def test_a_worker_of_an_app_with_agents_renews_and_others_do_not() -> None:
-    with_agents, without = Celery(set_as_current=False), Celery(set_as_current=False)
-    QueueRunner(uuid.uuid4(), app=with_agents).stage("Pre-label")(lambda: None)
-    for app in (with_agents, without):
-        worker_init.send(sender=Worker(app))
-    assert VisibilityRenewal in with_agents.steps["consumer"]
-    assert VisibilityRenewal not in without.steps["consumer"]
+def test_a_worker_of_an_app_with_agents_renews() -> None:
+    app = Celery(set_as_current=False)
+    QueueRunner(uuid.uuid4(), app=app).stage("Pre-label")(lambda: None)
+    worker_init.send(sender=Worker(app))
+    assert VisibilityRenewal in app.steps["consumer"]
+
+
+def test_a_worker_of_an_app_without_agents_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Agents that other tests declared without an app belong to every app of this process.
+    monkeypatch.setattr(_state, "_on_app_finalizers", set())
+    app = Celery(set_as_current=False)
+    worker_init.send(sender=Worker(app))
+    assert VisibilityRenewal not in app.steps["consumer"]
