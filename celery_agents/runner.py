@@ -18,7 +18,7 @@ from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
 from celery_agents.providers import PROVIDERS
 from celery_agents.task import Declaration, StageAgent, StageTask
-from celery_agents.worker import startup, visibility
+from celery_agents.worker import releasing, startup, visibility
 
 if TYPE_CHECKING:
     from encord.user_client import EncordUserClient
@@ -142,6 +142,7 @@ class QueueRunner:
 
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
         startup.connect()
+        releasing.connect()
         stopping.connect()
         visibility.connect()
         declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})

@@ -15,6 +15,7 @@ from encord.workflow.stages.agent import AgentStage
 
 from celery_agents.agent import Agent
 from celery_agents.batch import Batch, Execution
+from celery_agents.delivery import Delivery
 from celery_agents.dependencies.plan import plan
 from celery_agents.executor import execute
 from celery_agents.gateway.client import requests_settings
@@ -44,6 +45,7 @@ class Bench:
         *,
         carry: Carry | None = None,
         report: Callable[[int, int], None] = lambda done, failed: None,
+        delivery: Delivery | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
         **options: Any,
@@ -51,7 +53,9 @@ class Bench:
         options.setdefault("retry", RetryPolicy(retry_jitter=False))
         agent = Agent(stage=STAGE, plan=plan(function, PROVIDERS.keys()), **options)
         batch = Batch(self.specs if specs is None else specs, carry or Carry())
-        return execute(batch, agent, self.gateway, report, is_stopping=is_stopping, clock=clock)
+        return execute(
+            batch, agent, self.gateway, report, delivery=delivery, is_stopping=is_stopping, clock=clock
+        )
 
     def again(self, function: Callable[..., Any], execution: Execution, **options: Any) -> Execution:
         """Run the next attempt of what *execution* left over."""

@@ -145,3 +145,28 @@ def test_what_became_of_each_is_kept(site: Site) -> None:
     by_data = ledger.outcomes_of_data([uuid.UUID(specs[0]["data_hash"])])
     assert [str(record.task_uuid) for record in by_data.records] == [specs[0]["uuid"]]
     assert ledger.in_flight(site.module.pre_label.agent_stage.uuid) == 0
+
+
+@only_on_redis
+@pytest.mark.parametrize("ending", ["revoked", "expired"])
+def test_what_is_thrown_away_gives_its_claims_back(site: Site, ending: str) -> None:
+    """The messages wait while there is no worker; the worker that comes throws them away, and the next sweep sends."""
+    options = {"expires": 0.1} if ending == "expired" else {}
+    group = site.runner.enqueue("Pre-label", **options)
+    ledger = site.runner.ledger
+    assert ledger is not None
+    stage = site.module.pre_label.agent_stage.uuid
+    assert ledger.in_flight(stage) == 20
+    site.start_worker("-c", "1", "-Q", "elsewhere")
+    if ending == "revoked":
+        group.revoke()
+        wait_until("the worker knows", lambda: _revoked_at(site) >= set(group.ids))
+    site.app.control.add_consumer(site.app.conf.task_default_queue, reply=True)
+    wait_until("all claims are back", lambda: ledger.in_flight(stage) == 0)
+    assert site.sandbox.audit.moves() == {}
+    assert len(site.runner.enqueue("Pre-label")) == 2
+
+
+def _revoked_at(site: Site) -> set[str]:
+    known = site.app.control.inspect(timeout=2).revoked() or {}
+    return {message_id for ids in known.values() for message_id in ids}
