@@ -32,7 +32,8 @@ accept_content = result_accept_content = ["json"]
 task_acks_late = True
 
 #: The same for one pool process, which the kernel kills first where memory runs out. Celery's default acknowledges
-#: the batch and loses it. The price: a batch that kills its process every time comes back every time. Watch for it.
+#: the batch and loses it. The price: a batch that kills its process every time comes back every time, unless the app
+#: has a ledger (``agents_ledger_url``), which finds the agent task that does so.
 task_reject_on_worker_lost = True
 
 #: A redelivered message whose result is stored already was done: acknowledge it and do not run it again.

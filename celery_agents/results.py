@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
 
 from celery import Celery
 from celery.app import app_or_default
@@ -19,9 +20,13 @@ from celery.exceptions import TimeoutError as ResultTimeoutError
 from celery.result import EagerResult
 
 from celery_agents.backends import backend_of, is_old_news, kind_of, pause, read
+from celery_agents.errors import ResultNotReadyError, SetupError
 from celery_agents.messages import Outcome, Progress, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
+
+if TYPE_CHECKING:
+    from celery_agents.ledger import Record
 
 #: Seconds between two looks at messages that have not ended, at first and at most, where the backend does not tell.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
@@ -68,6 +73,35 @@ class AgentResult:
 
     def __hash__(self) -> int:
         return hash(self.id)
+
+    @classmethod
+    def for_task(cls, task_uuid: str | UUID, app: Celery | None = None) -> Self:
+        """Return the result of the message that has an agent task now, or else of the one that decided about it last.
+
+        Args:
+            task_uuid: The agent task's UUID, or its data unit's (the data hash).
+            app: The app that declares the agents; by default the current one. Its ledgers are asked. Encord is asked
+                only where they have no record of the agent task.
+
+        Raises:
+            ResultNotReadyError: Nothing is known: it never ran, or is no longer kept, or waits and was given by its
+                data hash.
+            SetupError: The app has no ledger.
+            LedgerError: Its Redis cannot be used.
+            ValueError: *task_uuid* is not a UUID.
+        """
+        uuid, app = UUID(str(task_uuid)), app_or_default(app)
+        tasks = [task for task in app.tasks.values() if _ledger_of(task) is not None]
+        if not tasks:
+            raise SetupError(
+                "What became of an agent task is kept by a ledger, and the app has none: set agents_ledger_url."
+            )
+        message_id = _message_of(uuid, tasks)
+        if message_id is None:
+            raise ResultNotReadyError(
+                f"Nothing is known of agent task or data unit {uuid}: it never ran, or that is no longer kept."
+            )
+        return cls(message_id, app)
 
     def snapshot(self) -> Snapshot:
         """Return everything that is known now, in one round trip; in none once the message has ended.
@@ -164,6 +198,30 @@ class AgentResult:
     def as_dict(self) -> dict[str, Any]:
         """What is known now, as a JSON object."""
         return self.snapshot().as_dict()
+
+
+def _ledger_of(task: Any) -> Any:
+    # What is a StageTask is the business of `task`, which this module does not know.
+    return getattr(task.runner, "ledger", None) if hasattr(task, "stage_agent") else None
+
+
+def _message_of(uuid: UUID, tasks: Sequence[Any]) -> str | None:
+    """Return the message that has an agent task, or else the one that decided about it last."""
+    records: list[tuple[Record, Any]] = []
+    for ledger in {task.runner.project_hash: _ledger_of(task) for task in tasks}.values():
+        for found in (
+            ledger.outcomes_of([uuid]),
+            ledger.outcomes_of_data([uuid]),
+            ledger.failures_of([uuid]),
+        ):
+            records += [(record, ledger) for record in found.records]
+    if records:
+        newest, ledger = max(records, key=lambda pair: pair[0].at)
+        # Sent again since, by a replay or a sweep?
+        claim = ledger.who_holds(newest.stage_uuid, [newest.task_uuid]).get(newest.task_uuid)
+        return str(claim.message_id if claim else newest.message_id)
+    held = (_ledger_of(task).who_holds(task.agent_stage.uuid, [uuid]).get(uuid) for task in tasks)
+    return next((str(claim.message_id) for claim in held if claim), None)
 
 
 @dataclass(frozen=True, slots=True)

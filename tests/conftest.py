@@ -14,3 +14,9 @@ from tests import servers
 def valkey() -> Iterator[ValkeyServer]:
     """A server of this test run's own; each test keeps to queues and ids of its own."""
     yield from servers.start_valkey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marks that ``tests.worker.conftest.site`` reads."""
+    config.addinivalue_line("markers", "tasks(n): how many data units the sandbox has")
+    config.addinivalue_line("markers", "app_module(name): the app module on which workers are started")

@@ -19,6 +19,11 @@ COMMANDS = {
     "enqueue": "Send what waits at agent stages to the workers.",
     "status": "Tell what became of messages, by their ids.",
     "watch": "Follow queues and workers live.",
+    "outcome": "Tell what became of agent tasks, by their UUIDs.",
+    "failed": "List the agent tasks that FAILED.",
+    "replay": "Send agent tasks that FAILED again.",
+    "discard": "Forget failures and crashes.",
+    "release": "Give back what purged messages have claimed.",
 }
 
 

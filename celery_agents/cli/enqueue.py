@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import click
 
@@ -49,6 +49,7 @@ IDS_IN_HINT = 3
 @click.option("--data-hash", multiple=True, type=click.UUID, help="Only this data unit; repeatable.")
 @click.option("--dataset-hash", multiple=True, type=click.UUID, help="Only this dataset; repeatable.")
 @click.option("--assignee", multiple=True, metavar="EMAIL", help="Only what is assigned to them; repeatable.")
+@click.option("--force", is_flag=True, help="Send also what other messages have; see the ledger below.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the outcomes, and show them.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long at most. Implies --wait."
@@ -63,6 +64,9 @@ def command(ctx: click.Context, /, **options: Any) -> None:
 
     All stages that have an agent, or those named. Nothing is taken away from Encord: an agent task leaves its stage
     when its agent's answer is carried out. Results go to stdout; progress and warnings go to stderr.
+
+    With a ledger (the setting agents_ledger_url) nothing is sent that another message has; what was left out is told.
+    --force takes it away from those messages: what they are running is then not committed.
 
     \b
     Examples:
@@ -82,7 +86,7 @@ def command(ctx: click.Context, /, **options: Any) -> None:
     sweep = _Sweep(ctx, options)
     group = sweep.send()
     if not len(group):
-        sweep.say_nothing_waits()
+        sweep.say_nothing_was_sent()
         return
     sweep.say_what_was_sent()
     if options["waits"] or options["timeout"] is not None:
@@ -98,6 +102,7 @@ class _Sweep:
         self.terminal = Terminal.of(ctx)
         self.tasks: Sequence[StageTask] = chosen(agent_tasks(ctx.obj.app), options["stages"])
         self.sent: list[SentMessage] = []
+        self.skipped = 0
         self.is_waiting = bool(options["waits"]) or options["timeout"] is not None
 
     @property
@@ -133,7 +138,12 @@ class _Sweep:
                 limit=self.options["limit"],
                 filters=self._filters(),
                 on_sent=note,
+                on_skipped=self._count_skipped,
+                force=self.options["force"],
             )
+
+    def _count_skipped(self, held: Mapping[UUID, str]) -> None:
+        self.skipped += len(held)
 
     def _filters(self) -> TaskFilters:
         # An empty filter of TaskFilters lets nothing through; an option that was not given lets everything.
@@ -158,17 +168,38 @@ class _Sweep:
                 )
             raise
 
-    def say_nothing_waits(self) -> None:
+    def say_nothing_was_sent(self) -> None:
         """Say so plainly; for scripts, with an empty list."""
+        self._say_what_was_skipped()
         if self.options["as_json"]:
             # What a script reads when something was waited for is there too: nothing failed.
             print_json(
-                {"sent": [], **(_became(GroupSummary(), Tally({})) if self.is_waiting else {}), "ids": []}
+                {
+                    "sent": [],
+                    **self._skipped_count(),
+                    **(_became(GroupSummary(), Tally({})) if self.is_waiting else {}),
+                    "ids": [],
+                }
             )
+        elif self._prints_tables and self.skipped:
+            self.terminal.say("Nothing was sent.")
         elif self._prints_tables:
             stages = ", ".join(str(task.stage_agent.stage) for task in self.tasks)
             matching = " that matches" if self._is_filtered else ""
             self.terminal.say(f"Nothing to do: no agent task{matching} waits at {stages}.")
+
+    def _skipped_count(self) -> dict[str, int]:
+        # Without a ledger nobody knows what is in flight, and 0 would claim that nothing is.
+        return {"skipped": self.skipped} if any(task.runner.ledger for task in self.tasks) else {}
+
+    def _say_what_was_skipped(self) -> None:
+        if self.skipped:
+            were = "was" if self.skipped == 1 else "were"
+            outcome = celery_command(self.ctx, "agents outcome UUID")
+            self.terminal.note(
+                f"{count(self.skipped, 'agent task')} {were} left out: other messages have them; `{outcome}` tells "
+                "which, --force sends them all the same."
+            )
 
     def say_what_was_sent(self) -> None:
         """Print what went where, and warn if nobody listens there."""
@@ -182,7 +213,10 @@ class _Sweep:
             columns = ("stage", "agent tasks", "messages", "queue")
             self.terminal.say(table(columns, rows, right=("agent tasks", "messages")))
         elif not self.is_waiting:
-            print_json({"sent": self._rows(), "ids": [message.id for message in self.sent]})
+            print_json(
+                {"sent": self._rows(), **self._skipped_count(), "ids": [message.id for message in self.sent]}
+            )
+        self._say_what_was_skipped()
         self._warn_if_nobody_listens()
         if self._prints_tables and not self.is_waiting:
             self.terminal.note(self._how_to_look())
@@ -236,7 +270,9 @@ class _Sweep:
         summary = group.summary()
         tally = self._tally(group)
         if self.options["as_json"]:
-            print_json({"sent": self._rows(), **_became(summary, tally), "ids": group.ids})
+            print_json(
+                {"sent": self._rows(), **self._skipped_count(), **_became(summary, tally), "ids": group.ids}
+            )
         elif self._prints_tables:
             self.terminal.say("", tally.as_table())
             show_errors(self.terminal, tally)

@@ -136,9 +136,3 @@ def site(
         yield site
         site.stop()
         servers.delete_queue(site.app)
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the marks of this folder, which is where they are read."""
-    config.addinivalue_line("markers", "tasks(n): how many data units the sandbox has")
-    config.addinivalue_line("markers", "app_module(name): the app module on which workers are started")
