@@ -134,6 +134,15 @@ def test_the_agent_that_asks_for_everything_can_be_declared(folder: Folder) -> N
     assert re.search(r"agents\.\w+\.Pre-label .*agents\.\w+\.Check ", printed)
 
 
+def test_the_ledger_is_switched_on_by_one_line(folder: Folder) -> None:
+    here = folder.env["CELERY_RESULT_BACKEND"].removesuffix("/1")
+    switch = block("agents_ledger_url").replace("redis://localhost:6379", here)
+
+    printed = folder.run_python("from quickstart import runner\n", switch, "print(runner.ledger.check())")
+
+    assert "Valkey" in printed
+
+
 def test_the_example_on_top_can_be_declared() -> None:
     app = Celery("top", set_as_current=False)
     names: dict[str, Any] = {"runner": QueueRunner("00000000-0000-0000-0000-000000000000", app=app)}
@@ -152,6 +161,7 @@ def test_every_block_of_python_is_tried() -> None:
         "pre_label(specs[:1])",
         "autoretry_for",
         "add_boxes(",
+        "agents_ledger_url",
     ]
 
     assert [code for code in PYTHON if not any(text in code for text in tried)] == []
