@@ -122,7 +122,7 @@ class _Attempt:
         if pause > 0:
             return pause
         settle_carried_moves(works, batch.carry.moves, self.stage, self.encord)
-        self._commit(works)
+        self._commit([work for work in works if work.is_saved])
         self.tally.count([work for work in works if not work.is_open])
         # What may have killed an earlier delivery comes last, so that the others are done before.
         new = sorted(still_open(works), key=self.delivery.is_suspect)
@@ -130,7 +130,7 @@ class _Attempt:
             if self.is_stopping():
                 break
             if start:
-                self.delivery.settle(new[:start])
+                self.delivery.settle(new[start - WINDOW : start])
             self._window(new[start : start + WINDOW])
         return 0.0
 

@@ -182,7 +182,10 @@ def _why_again(execution: Execution) -> str:
     number = len(execution.again)
     of_all = f"{number} of {execution.total} agent tasks go round again"
     if not execution.carry.errors:
-        return f"{of_all}: the worker is stopping, or the time limit near"
+        reason = (
+            "the stage is paused" if execution.countdown else "the worker is stopping, or the time limit near"
+        )
+        return f"{of_all}: {reason}"
     latest = next(reversed(execution.carry.errors.values()))[-1]
     return f"{of_all}: {latest.type}: {latest.detail}"
 

@@ -16,6 +16,7 @@ from celery_agents.batch import Execution
 from celery_agents.delivery import Ledgered
 from celery_agents.ledger import Ledger
 from celery_agents.messages import TaskSpec
+from tests.servers import Calls
 
 from .agents import FORWARD, proceed
 from .conftest import Bench
@@ -62,6 +63,19 @@ def test_what_an_earlier_delivery_settled_is_not_done_again(bench: Bench, ledger
     assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 10}
     assert Counter(ran.count(uuid) for uuid in set(ran)) == {1: 8, 2: 2}
     assert Counter(bench.moves().values()) == {1: 10}
+
+
+def test_a_message_costs_three_round_trips(bench: Bench, ledger: Ledger, valkey: ValkeyServer) -> None:
+    delivery = Ledgered(ledger, "message", "worker")
+    bench.execute(
+        proceed, bench.specs[:1], delivery=Ledgered(ledger, "before", "worker")
+    )  # loads the scripts
+    ledger.settle(bench.stage.uuid, "before", 0, [], where="worker", is_last=True)
+    calls = Calls(valkey)
+    execution = bench.execute(proceed, bench.specs[1:], delivery=delivery)
+    delivery.end(execution.outcomes, bench.specs[1:], execution.retry_after)
+    assert calls["evalsha"] == 3
+    assert len(execution.outcomes) == 9
 
 
 def test_a_pause_of_the_stage_holds_for_all_its_messages(bench: Bench, ledger: Ledger) -> None:
