@@ -109,7 +109,8 @@ def warn_of_trouble(terminal: Terminal, all_books: Iterable[Book]) -> None:
     for book in all_books:
         if book.trouble:
             terminal.warn(
-                f"stages are shown by their UUIDs, because Encord could not be asked: {book.trouble}"
+                "stages are shown by their UUIDs, and what is in flight may be missing, because Encord could not be "
+                f"asked: {book.trouble}"
             )
 
 

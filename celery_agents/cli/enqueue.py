@@ -194,10 +194,14 @@ class _Sweep:
 
     def _say_what_was_skipped(self) -> None:
         if self.skipped:
-            were = "was" if self.skipped == 1 else "were"
+            why = (
+                "was left out: another message has it"
+                if self.skipped == 1
+                else "were left out: other messages have them"
+            )
             outcome = celery_command(self.ctx, "agents outcome UUID")
             self.terminal.note(
-                f"{count(self.skipped, 'agent task')} {were} left out: other messages have them; `{outcome}` tells "
+                f"{count(self.skipped, 'agent task')} {why}; `{outcome}` tells "
                 "which, --force sends them all the same."
             )
 

@@ -62,7 +62,7 @@ def command(ctx: click.Context, ids: Sequence[str], as_json: bool) -> None:
 
     \b
     Exit codes:
-      0  something is known of all, and nothing FAILED
+      0  all have an outcome or are in flight, and nothing FAILED
       1  something FAILED; or there is no ledger, or it cannot be reached
       2  wrong usage
       3  of some nothing is known

@@ -22,6 +22,9 @@ from celery_agents.task import StageTask
 if TYPE_CHECKING:
     from celery_agents.ledger import Record
 
+#: Ids that the follow-up command names; the table has them all.
+IDS_IN_HINT = 3
+
 
 @click.command("replay")
 @selection_options
@@ -166,7 +169,8 @@ class _Replay:
         else:
             rows = [(each["id"], each["stage"], f"{each['agent_tasks']:,}") for each in self.sent]
             self.terminal.say(table(("message", "stage", "agent tasks"), rows, right=("agent tasks",)))
-            status = celery_command(ctx, f"agents status {' '.join(ids)}")
+            shown = " ".join(ids) if len(ids) <= IDS_IN_HINT else "ID…"
+            status = celery_command(ctx, f"agents status {shown}")
             self.terminal.note(f"{count(len(ids), 'message')} sent. What became of it: {status}")
 
 
