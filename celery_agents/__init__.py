@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SetupError,
         SpecError,
     )
+    from celery_agents.groups import AgentGroupResult
     from celery_agents.messages import (
         Outcome,
         Progress,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         TaskAgentReturnStruct,
     )
     from celery_agents.producer import TaskFilters
-    from celery_agents.results import AgentGroupResult, AgentResult
+    from celery_agents.results import AgentResult
     from celery_agents.runner import QueueRunner
     from celery_agents.status import Status
     from celery_agents.task import StageTask
@@ -58,6 +59,7 @@ _HOMES = {
         "SetupError",
         "SpecError",
     ),
+    "celery_agents.groups": ("AgentGroupResult",),
     "celery_agents.messages": (
         "Outcome",
         "Progress",
@@ -72,7 +74,7 @@ _HOMES = {
         "TaskAgentReturnStruct",
     ),
     "celery_agents.producer": ("TaskFilters",),
-    "celery_agents.results": ("AgentGroupResult", "AgentResult"),
+    "celery_agents.results": ("AgentResult",),
     "celery_agents.runner": ("QueueRunner",),
     "celery_agents.status": ("Status",),
     "celery_agents.task": ("StageTask",),

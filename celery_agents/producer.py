@@ -21,8 +21,9 @@ from kombu.exceptions import OperationalError
 from celery_agents import backends, claims
 from celery_agents.claims import Outgoing, Spec
 from celery_agents.errors import SetupError
+from celery_agents.groups import AgentGroupResult
 from celery_agents.redaction import redact
-from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.results import AgentResult
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage, AgentTask

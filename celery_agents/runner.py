@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
 
     from celery_agents.gateway.project import Gateway
+    from celery_agents.groups import AgentGroupResult
     from celery_agents.ledger import Ledger
     from celery_agents.models import TaskAgentReturnType
-    from celery_agents.results import AgentGroupResult
 
 logger = get_logger(__name__)
 

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from celery_agents.cli.terminal import ExitCode, Terminal, count, table
+from celery_agents.groups import GroupSummary
 from celery_agents.messages import Outcome, TaskError
-from celery_agents.results import GroupSummary
 from celery_agents.snapshots import ErrorKey, Snapshot
 from celery_agents.status import Status
 

@@ -23,8 +23,9 @@ from celery_agents.cli.terminal import (
     table,
 )
 from celery_agents.cli.workers import nobody_listens, reach_broker, unheard
+from celery_agents.groups import AgentGroupResult, GroupSummary
 from celery_agents.producer import TASK_STATUSES, SentMessage, TaskFilters
-from celery_agents.results import AgentGroupResult, AgentResult, GroupSummary
+from celery_agents.results import AgentResult
 from celery_agents.task import StageTask
 
 #: Ids that the follow-up command names; more would fill the screen.

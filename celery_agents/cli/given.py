@@ -20,13 +20,14 @@ def uuids_of(given: Sequence[str]) -> list[UUID]:
     Raises:
         click.UsageError: Standard input has none, or something is not a UUID.
     """
-    uuids = list(dict.fromkeys(map(_uuid, _expanded(given))))
+    uuids = list(dict.fromkeys(map(_uuid, expanded(given))))
     if given and not uuids:
         raise click.UsageError("standard input has no UUIDs.")
     return uuids
 
 
-def _expanded(given: Sequence[str]) -> Iterator[str]:
+def expanded(given: Sequence[str]) -> Iterator[str]:
+    """Yield what was given; "-" stands for the words on standard input."""
     for each in given:
         if each == "-":
             yield from sys.stdin.read().split()

@@ -18,8 +18,9 @@ from celery import Celery
 
 from celery_agents.cli.workers import ask, can_be_asked, queues_by_worker, waiting_messages
 from celery_agents.errors import SetupError
+from celery_agents.groups import AgentGroupResult
 from celery_agents.messages import Outcome
-from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.results import AgentResult
 from celery_agents.task import StageTask
 
 #: Looks over which the rate is taken: one alone jumps between nothing and a whole batch.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import click
 from rich.text import Text
 
 from celery_agents.cli.completion import counts_text, error_text, exit_code, styled_outcome, styled_status
+from celery_agents.cli.given import expanded
 from celery_agents.cli.terminal import Terminal, count, json_option, print_json, table
-from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.groups import AgentGroupResult
+from celery_agents.results import AgentResult
 from celery_agents.snapshots import Snapshot
 from celery_agents.status import Status
 
@@ -51,18 +52,10 @@ def command(ctx: click.Context, ids: Sequence[str], lists_outcomes: bool, as_jso
 
 
 def _ids(given: Sequence[str]) -> list[str]:
-    ids = list(dict.fromkeys(_expanded(given)))
+    ids = list(dict.fromkeys(expanded(given)))
     if not ids:
         raise click.UsageError("standard input has no ids.")
     return ids
-
-
-def _expanded(given: Sequence[str]) -> Iterator[str]:
-    for each in given:
-        if each == "-":
-            yield from sys.stdin.read().split()
-        else:
-            yield each
 
 
 def _show(terminal: Terminal, snapshots: Sequence[Snapshot], lists_outcomes: bool) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from celery_agents.results import GroupSummary
+from celery_agents.groups import GroupSummary
 from examples.demo.checks import StageRun
 
 Update = Callable[[GroupSummary], None]

