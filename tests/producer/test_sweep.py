@@ -144,8 +144,8 @@ def test_messages_go_out_in_one_round_trip_where_kombu_can(app: Celery, calls: C
 
     assert calls["lpush"] - pushed == 900
     if IS_PIPELINED:
-        # One per flush, some for reading so much at once, and those that ask for these numbers.
-        assert calls.reads - before < 200
+        # Sent one by one they would be 900. A flush of 2 MB is read in pieces, of which the system decides how many.
+        assert calls.reads - before < 600
     else:
         assert calls.reads - before >= 900
 
