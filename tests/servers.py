@@ -28,12 +28,20 @@ def require(name: str, port: int) -> None:
         pytest.skip(f"{name} does not run at 127.0.0.1:{port}")
 
 
-def start_valkey() -> Iterator[ValkeyServer]:
-    # A port from the system: the server's own choice is the first free of a few, which two test runs may both see.
+def new_valkey(**settings: Any) -> ValkeyServer:
+    """Return a server that is not started yet, on a port from the system.
+
+    The server's own choice is the first free of a few, which two test processes may both see: then one of them talks to
+    the other's server.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with ValkeyServer(port=port) as server:
+    return ValkeyServer(port=port, **settings)
+
+
+def start_valkey() -> Iterator[ValkeyServer]:
+    with new_valkey() as server:
         yield server
 
 

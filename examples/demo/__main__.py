@@ -15,12 +15,12 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOG_WIDTH = 110
 
 
+#: The signal that asked the demo to end, if one did.
+_asked: list[int] = []
+
+
 class Interrupted(BaseException):
     """Raised in the main thread when a signal asks the demo to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
 
 
 def main() -> int:
@@ -28,10 +28,14 @@ def main() -> int:
     for number in ENDING:
         signal.signal(number, _interrupt)
     try:
-        return _run(_options())
-    except Interrupted as interrupted:
-        print(f"\nStopped by {interrupted}; nothing is left running.", file=sys.stderr)
-        return interrupted.exit_code
+        code = _run(_options())
+    except Interrupted:
+        code = 1
+    if code and _asked:
+        # Also where it surfaced as something else: raised while a class is made, Python 3.11 wraps it.
+        print(f"\nStopped by {signal.Signals(_asked[0]).name}; nothing is left running.", file=sys.stderr)
+        return 128 + _asked[0]
+    return code
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -47,7 +51,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         return tell(view, tasks=options.tasks, nodes=options.nodes, logs=options.logs)
     except (DemoError, AgentsError) as error:
-        view.say(f"The demo failed: {error}", style="red")
+        if not _asked:
+            view.say(f"The demo failed: {error}", style="red")
+        return 1
+    except Exception:
+        if not _asked:
+            raise
         return 1
 
 
@@ -77,7 +86,8 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Once: a second Ctrl-C must not break off the stopping of the child processes.
     for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
-    raise Interrupted(number)
+    _asked.append(number)
+    raise Interrupted
 
 
 if __name__ == "__main__":

