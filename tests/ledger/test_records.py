@@ -12,6 +12,7 @@ from celery_agents.ledger import Ledger, Retention, Settlement
 from celery_agents.ledger.records import RECORD_LIMIT
 from celery_agents.messages import Outcome, TaskError, TaskOutcome
 from tests.ledger.conftest import OTHER_STAGE, STAGE, TTL, Site, failed, gone, proceeded, settle, some
+from tests.servers import until
 
 
 def test_an_outcome_is_found_by_agent_task_and_by_data_hash(ledger: Ledger) -> None:
@@ -120,10 +121,17 @@ def test_discarded_failures_are_gone_and_counted(ledger: Ledger) -> None:
     assert [each.task_uuid for each in ledger.failures().records] == [tasks[2]]
 
 
-def test_the_oldest_go_first_when_there_are_too_many(small: Ledger) -> None:
+def until_the_next_millisecond(client: Any) -> None:
+    """Records of one millisecond have no order."""
+    before = client.time()
+    until(lambda: client.time() > (before[0], before[1] + 1_000), "a millisecond has passed")
+
+
+def test_the_oldest_go_first_when_there_are_too_many(small: Ledger, site: Site) -> None:
     tasks = [UUID(int=number) for number in range(1, 6)]
     for task in tasks:
         settle(small, str(task), 0, [failed(task), proceeded(uuid4(), data_hash=task)])
+        until_the_next_millisecond(site.client)
     assert len(small.outcomes_of(tasks).records) < 3
     assert small.failures().total == 2
     assert {each.outcome.data_hash for each in small.outcomes_of_data(tasks).records} <= {*tasks[3:]}
