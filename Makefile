@@ -12,7 +12,7 @@ CODE := celery_agents examples tests celeryconfig.py
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format wheel clean
+.PHONY: help demo test chaos lint types format wheel clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/make \1|\2/' \
@@ -23,6 +23,9 @@ demo: $(DEMO_READY)  ## two agent stages on real workers against a local sandbox
 
 test: lint types  ## everything that CI runs: lint, types, layers, tests, the built wheel
 	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+
+chaos: $(DEV_READY)  ## the long tests: workers killed and brokers restarted for minutes, and 50,000 agent tasks
+	$(BIN)/python -m pytest -m "" -rP -o faulthandler_timeout=900 tests/chaos $(PYTEST_ARGS)
 
 lint: $(DEV_READY)  ## ruff's rules and format, and the direction of imports
 	$(BIN)/ruff check .

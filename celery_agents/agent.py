@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -39,11 +39,12 @@ class Agent:
         return self.will_set_priority or providers.needs_label_rows(self.plan.needs)
 
 
-def run(work: Work, agent: Agent, stage: AgentStage) -> None:
-    """Call the agent for one agent task and note its answer; what it raises is its own."""
+def run(work: Work, agent: Agent, stage: AgentStage, limit: AbstractContextManager[object]) -> None:
+    """Call the agent for one agent task, within *limit*, and note its answer; what it raises is its own."""
     step: Step = "agent"
     try:
-        returned = _call(agent.plan, work.values)
+        with limit:
+            returned = _call(agent.plan, work.values)
         step = "answer"
         answer = read_answer(returned, stage)
         chosen_by_bundle = work.staged.take_pathway()

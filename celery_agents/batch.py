@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from celery_agents.errors import SpecError
-from celery_agents.messages import Carry, Outcome, TaskError, TaskOutcome, TaskSpec, raw_text
+from celery_agents.messages import (
+    MAX_SPEC_BYTES,
+    Carry,
+    Outcome,
+    TaskError,
+    TaskOutcome,
+    TaskSpec,
+    raw_text,
+    tries,
+)
 from celery_agents.retries import RetryPolicy
 from celery_agents.work import Failure, Work
 
@@ -25,11 +34,25 @@ class Batch:
 
     specs: Sequence[object]  #: as they came: JSON text or JSON objects
     carry: Carry = field(default_factory=Carry)
+    max_spec_bytes: int = MAX_SPEC_BYTES  #: longest spec that is read
 
     @property
     def attempt(self) -> int:
         """Which try of its message this is, counted from 1; being interrupted is no try."""
         return self.carry.attempt
+
+    def attempt_of(self, task_uuid: UUID) -> int:
+        """Which try of this agent task this is; trouble with others of its message is no try of its own."""
+        return 1 + tries(self.carry.errors.get(task_uuid, ()))
+
+    @property
+    def furthest_attempt(self) -> int:
+        """The highest that ``attempt_of`` gives."""
+        return 1 + max(map(tries, self.carry.errors.values()), default=0)
+
+    def after_crash(self) -> Batch:
+        """Return this batch, remembering from now on that a delivery of its message has died."""
+        return replace(self, carry=self.carry.model_copy(update={"is_after_crash": True}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +62,9 @@ class Execution:
     outcomes: list[TaskOutcome]  #: decided, in the order of the specs, after those decided in attempts before
     stage_uuid: UUID | None
     again: list[object]  #: specs that go round again, as they came
+    waiting: list[UUID]  #: the same as agent tasks
     carry: Carry  #: what they take along
+    trouble: list[TaskError]  #: what went wrong in this attempt and is worth another
     countdown: float = 0.0  #: seconds until they may
     retry_after: float | None = None  #: seconds for which Encord asked to be left alone
 
@@ -51,7 +76,7 @@ class Execution:
     @property
     def is_interrupted(self) -> bool:
         """Whether some agent tasks were not begun, because the worker is stopping."""
-        return len(self.again) > len(self.carry.errors)
+        return len(self.again) > len(self.trouble)
 
     def given_up(self) -> list[TaskOutcome]:
         """Return the outcomes where there will be no other attempt: what would have gone round again FAILED."""
@@ -64,7 +89,7 @@ def admit(batch: Batch, encord: Gateway) -> list[Entry]:
     seen = {outcome.task_uuid for outcome in batch.carry.outcomes}
     for raw in batch.specs:
         try:
-            spec = TaskSpec.decode(raw)
+            spec = TaskSpec.decode(raw, batch.max_spec_bytes)
         except SpecError as error:
             entries.append(_unreadable(raw, error, batch.attempt))
             continue
@@ -94,30 +119,49 @@ def conclude(
     """
     outcomes = list(batch.carry.outcomes)
     again: list[Work] = []
-    errors: dict[UUID, tuple[TaskError, ...]] = {}
+    trouble: list[TaskError] = []
+    errors = dict(batch.carry.errors)
     countdown, retry_after = pause, 0.0
     for entry in entries:
         if isinstance(entry, Work) and entry.failure is not None:
-            trouble = encord.classify(entry.failure.error)
-            is_retried, history = _judge(entry, entry.failure, batch, retry, passes=trouble.transient)
+            verdict = encord.classify(entry.failure.error)
+            is_retried, history = _judge(entry, entry.failure, batch, retry, passes=verdict.transient)
             if is_retried:
+                trouble.append(history[-1])
                 errors[entry.spec.uuid] = history
-                countdown = max(countdown, retry.countdown(batch.attempt, trouble.retry_after))
-                retry_after = max(retry_after, trouble.retry_after or 0.0)
+                countdown = max(countdown, retry.countdown(tries(history), verdict.retry_after))
+                retry_after = max(retry_after, verdict.retry_after or 0.0)
         outcome = entry.outcome if isinstance(entry, Work) else entry
         if outcome is not None:
             outcomes.append(outcome)
         elif isinstance(entry, Work):
             again.append(entry)
+    waiting = [work.spec.uuid for work in again]
     carry = Carry(
         outcomes=tuple(outcomes),
-        moves={work.spec.uuid: work.pathway.uuid for work in again if work.is_saved and work.pathway},
-        errors=errors,
-        attempt=batch.attempt + 1 if errors else batch.attempt,
+        moves=_moves_to_carry(again, batch),
+        errors={uuid: errors[uuid] for uuid in waiting if uuid in errors},
+        attempt=batch.attempt + 1 if trouble else batch.attempt,
+        is_after_crash=batch.carry.is_after_crash,
     )
     return Execution(
-        outcomes, stage_uuid, [work.raw for work in again], carry, countdown, retry_after or None
+        outcomes,
+        stage_uuid,
+        [work.raw for work in again],
+        waiting,
+        carry,
+        trouble,
+        countdown,
+        retry_after or None,
     )
+
+
+def _moves_to_carry(again: Sequence[Work], batch: Batch) -> dict[UUID, UUID]:
+    """Return the moves that are left to do: of this attempt, and of earlier ones where this one did not get to them."""
+    earlier = batch.carry.moves
+    saved = {work.spec.uuid: work.pathway.uuid for work in again if work.is_saved and work.pathway}
+    untouched = [work.spec.uuid for work in again if not work.is_answered and work.spec.uuid in earlier]
+    return {**{uuid: earlier[uuid] for uuid in untouched}, **saved}
 
 
 def _judge(
@@ -129,7 +173,7 @@ def _judge(
         failure.error, failure.step, attempt=batch.attempt, transient=is_transient
     )
     earlier = batch.carry.errors.get(work.spec.uuid, ())
-    is_retried = is_transient and not retry.is_used_up(batch.attempt)
+    is_retried = is_transient and not retry.is_used_up(batch.attempt_of(work.spec.uuid))
     if not is_retried:
         work.decide(Outcome.FAILED, error=error, earlier_errors=earlier)
     return is_retried, (*earlier, error)

@@ -6,6 +6,7 @@ that is its own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 #: Moves in one request: the SDK's own chunk. A request is all or nothing, so what is told of it is true for all of it.
 MOVES_PER_REQUEST = 1000
+
+#: Seconds after which a save that failed is tried again here, and not in the message's next attempt: labels do not
+#: travel in messages, so their agents would have to run again.
+SAVE_PAUSES = (0.0, 0.5)
+#: Seconds after which a failure is one of a kind that holds workers: not to be met twice in a row.
+SLOW_FAILURE = 2.0
 
 LEFT_MEANWHILE = "It left the stage while its agent ran; somebody else moved it."
 
@@ -68,10 +75,27 @@ def _stage_priorities(works: Sequence[Work], encord: Gateway) -> None:
 
 def _save(works: Sequence[Work], encord: Gateway, is_about_everything: IsAboutEverything) -> None:
     def send(some: Sequence[Work]) -> None:
-        encord.send([work.staged for work in some])
+        _insist(lambda: encord.send([work.staged for work in some]), encord)
 
     for work, error in isolate(works, send, is_about_everything):
         work.fail(error, "save")
+
+
+def _insist(save: Callable[[], None], encord: Gateway) -> None:
+    """Save, and try again here where that was quick to fail and may pass."""
+    for pause in SAVE_PAUSES:
+        began = time.monotonic()
+        try:
+            save()
+        except Exception as error:
+            trouble = encord.classify(error)
+            is_slow = time.monotonic() - began > SLOW_FAILURE
+            if not trouble.transient or trouble.is_rate_limit or is_slow:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    save()
 
 
 def _move(

@@ -7,13 +7,15 @@
     ├── AnswerError              what the agent returned cannot be acted on            (per agent task)
     ├── DownloadError            media could not be fetched                            (per agent task)
     ├── PoisonError              an agent task was running each time a worker died     (per agent task)
+    ├── TimedOutError            an agent took longer than its time limit              (per agent task)
     ├── AgentTaskError           a message failed; carries its completion result       (Celery's FAILURE)
     ├── RetryingError            a message goes round again; carries what is decided   (Celery's RETRY)
+    ├── CancelledMessageError    a message was cancelled; carries what is decided      (Celery's REVOKED)
     ├── LedgerError              the ledger's Redis cannot be used                     (per call; go on without)
     └── ResultNotReadyError      a result was read before there was one
 
 Errors that Celery stores must survive its JSON result backend, which keeps only the class path and ``args``:
-``AgentTaskError`` and ``RetryingError`` therefore pass everything through ``args``.
+these three therefore pass everything through ``args``.
 """
 
 from __future__ import annotations
@@ -66,14 +68,18 @@ class PoisonError(AgentsError):
     """Kept for an agent task whose agent kills the worker process that runs it: by memory, a fault, or an exit."""
 
 
+class TimedOutError(AgentsError):
+    """Kept for an agent task whose agent took longer than the stage's ``soft_time_limit`` or ``time_limit``."""
+
+
 class ResultNotReadyError(AgentsError):
     """Raised when the outcomes of a message are read before it has any."""
 
 
 class CarriesResultError(AgentsError):
-    """What ``AgentTaskError`` and ``RetryingError`` share: a sentence, and the completion result as JSON.
+    """What errors share that Celery stores for a message: a sentence, and the completion result as JSON.
 
-    Both travel in ``args``, which is what Celery's JSON result backends keep of an exception.
+    They travel in ``args``, which is what Celery's JSON result backends keep of an exception.
     """
 
     def __init__(self, detail: str = "", result_json: str = "", total: int | None = None) -> None:
@@ -113,3 +119,10 @@ class AgentTaskError(CarriesResultError):
 
 class RetryingError(CarriesResultError):
     """Stored by Celery while a message waits for its retry; ``.result`` holds the outcomes decided so far."""
+
+
+class CancelledMessageError(CarriesResultError):
+    """Stored by Celery for a message that was cancelled after some of its agent tasks were decided.
+
+    ``.result`` holds their outcomes; the others are as they were, and the next sweep sends them.
+    """

@@ -2,8 +2,8 @@
 
 A batch is worked through in windows, so that neither a call to Encord nor memory grows with the message. Whatever goes
 wrong with one agent task is caught where it happens and noted on its own record, so the only way out is one outcome per
-agent task, or a place in the next attempt. Nothing here knows Celery or Redis; Encord, the clock and the wish to stop
-are arguments.
+agent task, or a place in the next attempt. Nothing here knows Celery or Redis; Encord, the clock and who watches over
+it are arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from celery_agents.commit import commit
 from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.errors import SpecError
 from celery_agents.messages import Outcome, TaskOutcome
-from celery_agents.presence import find_present, settle_carried_moves
+from celery_agents.presence import credit_the_dead, find_present, settle_carried_moves
+from celery_agents.watch import Unwatched, Watch
 from celery_agents.work import Work, still_open
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ CAREFUL_COMMIT = 10
 Report = Callable[[int, int], None]
 
 
-def _never() -> bool:
-    return False
-
-
 def execute(
     batch: Batch,
     agent: Agent,
@@ -49,7 +46,7 @@ def execute(
     report: Report,
     *,
     delivery: Delivery | None = None,
-    is_stopping: Callable[[], bool] = _never,
+    watch: Watch | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Execution:
     """Execute *batch* and return what became of each of its agent tasks.
@@ -60,20 +57,30 @@ def execute(
         encord: The project.
         report: Called after each agent task.
         delivery: What may be worked on and committed; by default everything.
-        is_stopping: Asked before each agent task. Once it is true none is begun any more, what is answered is
-            committed, and the rest goes round again.
+        watch: Whether to go on, and for how long an agent may run; by default for ever.
         clock: Seconds, for the agent's ``commit_interval``.
     """
     entries = admit(batch, encord)
     works = [entry for entry in entries if isinstance(entry, Work)]
     stage, pause = _open_stage(works, agent, encord), 0.0
+    delivery = delivery or Unledgered()
     if stage is not None:
         tally = _Tally(batch, entries, report)
-        is_about_everything = encord.judge(is_last_attempt=agent.retry.is_used_up(batch.attempt))
+        is_about_everything = encord.judge(is_last_attempt=agent.retry.is_used_up(batch.furthest_attempt))
         attempt = _Attempt(
-            agent, stage, encord, is_about_everything, tally, delivery or Unledgered(), is_stopping, clock
+            agent,
+            stage,
+            encord,
+            is_about_everything,
+            tally,
+            delivery,
+            watch or Unwatched(),
+            clock,
         )
-        pause = attempt.work_through(works, batch)
+        pause = attempt.begin(works)
+        batch = batch.after_crash() if delivery.is_careful() else batch
+        if pause == 0:
+            attempt.work_through(works, batch)
     return conclude(batch, entries, agent.retry, encord, stage.uuid if stage else None, pause)
 
 
@@ -112,31 +119,35 @@ class _Attempt:
     is_about_everything: Callable[[Exception], bool]
     tally: _Tally
     delivery: Delivery
-    is_stopping: Callable[[], bool]
+    watch: Watch
     clock: Callable[[], float]
 
-    def work_through(self, works: Sequence[Work], batch: Batch) -> float:
-        """Do what can be done, and return for how many seconds the stage is paused."""
+    def begin(self, works: Sequence[Work]) -> float:
+        """Find out what may be worked on, and return for how many seconds the stage is paused."""
         _refuse_strangers(works, self.stage, self.encord.project_hash)
-        pause = self.delivery.begin(still_open(works), self.stage.uuid)
-        if pause > 0:
-            return pause
+        return self.delivery.begin(still_open(works), self.stage.uuid)
+
+    def work_through(self, works: Sequence[Work], batch: Batch) -> None:
+        """Do what can be done."""
+        if self.watch.is_stopping():
+            return
         settle_carried_moves(works, batch.carry.moves, self.stage, self.encord)
         self._commit([work for work in works if work.is_saved])
         self.tally.count([work for work in works if not work.is_open])
         # What may have killed an earlier delivery comes last, so that the others are done before.
         new = sorted(still_open(works), key=self.delivery.is_suspect)
         for start in range(0, len(new), WINDOW):
-            if self.is_stopping():
+            if self.watch.is_stopping():
                 break
             if start:
                 self.delivery.settle(new[start - WINDOW : start])
-            self._window(new[start : start + WINDOW])
-        return 0.0
+            self._window(new[start : start + WINDOW], is_after_crash=batch.carry.is_after_crash)
 
-    def _window(self, works: Sequence[Work]) -> None:
+    def _window(self, works: Sequence[Work], *, is_after_crash: bool) -> None:
         listing = self.agent.label_row_options if self.agent.needs_label_rows else None
         find_present(works, self.stage, self.encord, listing)
+        if is_after_crash:
+            credit_the_dead(works, self.stage, self.encord)
         self._load(still_open(works))
         self.tally.count([work for work in works if not work.is_open])
         self._run(still_open(works))
@@ -156,14 +167,14 @@ class _Attempt:
         answered: list[Work] = []
         committed_at = self.clock()
         for work in works:
-            if self.is_stopping():
+            if self.watch.is_stopping():
                 break
             if answered and (self._is_due(answered, committed_at) or self.delivery.is_suspect(work)):
                 self._commit(answered)
                 self.delivery.settle(answered)
                 answered, committed_at = [], self.clock()
             self.delivery.note(work)
-            run(work, self.agent, self.stage)
+            run(work, self.agent, self.stage, self.watch.limit(work))
             self.tally.count([work])
             answered.append(work)
         self._commit(answered)

@@ -16,7 +16,7 @@ from celery.exceptions import TimeoutError as ResultTimeoutError
 from celery_agents import waiting
 from celery_agents.backends import backend_of, is_old_news, kind_of, pause, read
 from celery_agents.messages import Outcome, Progress, TaskCompletionResult, TaskError, TaskOutcome
-from celery_agents.results import AgentResult
+from celery_agents.results import AgentResult, cancel
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
 from celery_agents.waiting import LONGEST_PAUSE, Deadline
@@ -246,10 +246,10 @@ class AgentGroupResult:
         return [snapshot.result for snapshot in self.snapshots()]
 
     def revoke(self, *, terminate: bool = False, signal: str = "SIGTERM") -> None:
-        """Tell every worker to leave those messages that are not known to have ended, see ``AgentResult.revoke``."""
+        """Cancel those messages that are not known to have ended, see ``AgentResult.revoke``."""
         ids = list(self._open)
         for start in range(0, len(ids), REVOKE_CHUNK):
-            self.app.control.revoke(ids[start : start + REVOKE_CHUNK], terminate=terminate, signal=signal)
+            cancel(self.app, ids[start : start + REVOKE_CHUNK], terminate=terminate, signal=signal)
 
     def as_dict(self) -> dict[str, Any]:
         """How the group stands, and its ids, as a JSON object."""

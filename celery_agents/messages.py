@@ -7,17 +7,18 @@ defaults, so that yesterday's message is read by today's worker and the other wa
 from __future__ import annotations
 
 import json
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from functools import partial
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from celery_agents.errors import SpecError
-from celery_agents.redaction import bounded, redact
+from celery_agents.redaction import bounded, excerpt
+from celery_agents.tracebacks import NAME_LIMIT, name_of, text_of, traceback_of
 
 #: Longest traceback kept of one agent task, in characters: enough for about 40 frames.
 TRACEBACK_LIMIT = 6_000
@@ -25,6 +26,17 @@ TRACEBACK_LIMIT = 6_000
 DETAIL_LIMIT = 2_000
 #: Longest piece of an undecodable spec that its outcome keeps, in characters; a real spec has about 400.
 RAW_SPEC_LIMIT = 10_000
+#: Longest spec that is read, in bytes, where the app has not set ``agents_max_spec_bytes``.
+MAX_SPEC_BYTES = 64 * 1024
+#: Most specs that one message may carry. Real ones fill the default of ``agents_max_message_bytes`` with half as many.
+MOST_SPECS = 100_000
+#: Most errors of earlier attempts that a message may bring for one agent task: ten weeks of retries every ten minutes.
+MOST_ERRORS = 10_000
+#: Highest number of attempts that is counted: 19 years of retries ten minutes apart.
+MOST_ATTEMPTS = 1_000_000
+#: Of how many earlier attempts a message takes along what went wrong, for each agent task: the first and the last ones.
+#: More than an agent task has by default, see ``RetryPolicy.max_retries``.
+ERRORS_TOLD = 20
 
 
 class _Wire(BaseModel):
@@ -51,30 +63,64 @@ class TaskSpec(_Wire):
     stage_uuid: UUID | None = None
 
     @classmethod
-    def decode(cls, raw: object) -> TaskSpec:
+    def decode(cls, raw: object, max_bytes: int | None = None) -> TaskSpec:
         """Read a spec from JSON text, or from the JSON object itself.
 
+        Args:
+            raw: The spec as it came.
+            max_bytes: How long it may be; None where it has been read before.
+
         Raises:
-            SpecError: It is not JSON, not an object, or a field is missing or wrong; the sentence names which.
+            SpecError: It is too long, not JSON, not an object, or a field is missing or wrong; the
+                sentence names which.
         """
+        if not isinstance(raw, str | bytes | Mapping):
+            raise SpecError(
+                "A task spec is JSON text or a JSON object, as AgentTask.model_dump_json() gives it, "
+                f"not {type(raw).__name__}."
+            )
         try:
-            if isinstance(raw, str | bytes):
-                return cls.model_validate_json(raw)
-            if isinstance(raw, Mapping):
-                return cls.model_validate(raw)
+            # A JSON object is written again: what cannot be written (a lone surrogate) could not be sent on either.
+            text = raw if isinstance(raw, str | bytes) else _json(raw)
+            size = _size(text)
+            if max_bytes is None or size <= max_bytes:
+                return cls.model_validate_json(text)
         except ValidationError as error:
-            raise SpecError(_spec_complaint(error)) from None
-        raise SpecError(
-            "A task spec is JSON text or a JSON object, as AgentTask.model_dump_json() gives it, "
-            f"not {type(raw).__name__}."
-        )
+            complaint = _complaint(error)
+        except (ValueError, RecursionError) as error:
+            complaint = f"it cannot be written as JSON: {type(error).__name__}"
+        else:
+            raise SpecError(
+                f"This task spec has {size:,} bytes; one of more than {max_bytes:,} is not read (the setting "
+                "agents_max_spec_bytes). A real one has some hundred."
+            )
+        raise SpecError(f"Not a task spec ({complaint}); send what AgentTask.model_dump_json() gives.")
+
+    def encode(self) -> str:
+        """Return this spec as JSON text, without what nobody has set."""
+        return self.model_dump_json(exclude_none=True)
 
 
-def _spec_complaint(error: ValidationError) -> str:
+def _json(raw: Any) -> str:
+    return json.dumps(raw, default=_plain, skipkeys=True)
+
+
+def _plain(value: Any) -> str:
+    """Return what kombu's JSON makes objects of as the text it was; a thing that is in no JSON by its type's name."""
+    return str(value) if isinstance(value, UUID | datetime) else f"<{type(value).__name__}>"
+
+
+def _size(text: str | bytes) -> int:
+    if isinstance(text, bytes) or text.isascii():
+        return len(text)
+    return len(text.encode(errors="surrogatepass"))
+
+
+def _complaint(error: ValidationError) -> str:
+    # Without what was given: it may be long, and not for logs.
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    what = f"field {where!r}: {first['msg']}" if where else first["msg"]
-    return f"Not a task spec ({what}); send what AgentTask.model_dump_json() gives."
+    where = bounded(".".join(str(part) for part in first["loc"]), NAME_LIMIT)
+    return f"field {where!r}: {first['msg']}" if where else first["msg"]
 
 
 class Outcome(StrEnum):
@@ -96,31 +142,45 @@ class Outcome(StrEnum):
 Step = Literal["spec", "load", "agent", "answer", "save", "move"]
 
 
+def _at_most(limit: int) -> AfterValidator:
+    return AfterValidator(partial(bounded, limit=limit))
+
+
+#: A number of attempts; one beyond all counts as the highest that there is.
+Attempts = Annotated[int, Field(ge=1), AfterValidator(lambda number: min(number, MOST_ATTEMPTS))]
+
+
 class TaskError(_Wire):
     """Why one agent task failed: exception class, text and traceback, bounded and without secrets."""
 
-    type: str  #: import path of the exception's class, such as ``builtins.ValueError``
-    detail: str
-    traceback: str | None = None
+    #: import path of the exception's class, such as ``builtins.ValueError``
+    type: Annotated[str, _at_most(NAME_LIMIT)]
+    detail: Annotated[str, _at_most(DETAIL_LIMIT)]
+    traceback: Annotated[str, _at_most(TRACEBACK_LIMIT)] | None = None
     step: Step = "agent"
     attempt: int = 1  #: which run of the message this was, counted from 1
     transient: bool = False  #: whether trying again later may help
+    #: how many attempts in a row this stands for: of many only the first and the last ones are told one by one
+    times: Attempts = 1
 
     @classmethod
     def from_exception(
         cls, error: BaseException, step: Step, *, attempt: int = 1, transient: bool = False
     ) -> TaskError:
         """Describe *error*; the traceback is kept where user code may have raised it."""
-        kind = type(error)
-        text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else None
         return cls(
-            type=f"{kind.__module__}.{kind.__qualname__}",
-            detail=bounded(redact(str(error) or kind.__name__), DETAIL_LIMIT),
-            traceback=bounded(redact(text), TRACEBACK_LIMIT) if text else None,
+            type=name_of(error),
+            detail=text_of(error, DETAIL_LIMIT),
+            traceback=traceback_of(error, TRACEBACK_LIMIT) if error.__traceback__ is not None else None,
             step=step,
             attempt=attempt,
             transient=transient,
         )
+
+
+def tries(errors: Iterable[TaskError]) -> int:
+    """Return how many attempts *errors* tell of."""
+    return sum(error.times for error in errors)
 
 
 class TaskOutcome(_Wire):
@@ -155,10 +215,49 @@ class Carry(_Wire):
     their agent does not run again.
     """
 
-    outcomes: tuple[TaskOutcome, ...] = ()
-    moves: dict[UUID, UUID] = Field(default_factory=dict)  #: agent task -> pathway
-    errors: dict[UUID, tuple[TaskError, ...]] = Field(default_factory=dict)  #: agent task -> attempts so far
-    attempt: int = 1  #: which try of the message comes next, counted from 1; being interrupted is no try
+    outcomes: Annotated[tuple[TaskOutcome, ...], Field(max_length=MOST_SPECS)] = ()
+    #: agent task -> pathway
+    moves: dict[UUID, UUID] = Field(default_factory=dict, max_length=MOST_SPECS)
+    #: agent task -> attempts so far
+    errors: dict[UUID, Annotated[tuple[TaskError, ...], Field(max_length=MOST_ERRORS)]] = Field(
+        default_factory=dict, max_length=MOST_SPECS
+    )
+    #: which try of the message comes next, counted from 1; being interrupted is no try
+    attempt: Attempts = 1
+    #: Whether a delivery of the message has died. It may have moved some and not have told.
+    is_after_crash: bool = False
+
+    @classmethod
+    def decode(cls, raw: object) -> Self:
+        """Read what came with a message, or make an empty one of what did not.
+
+        Raises:
+            SpecError: It is not what ``encode`` gives; the sentence says why.
+        """
+        try:
+            return cls.model_validate_json(_json(raw)) if raw else cls()
+        except ValidationError as error:
+            complaint = _complaint(error)
+        except (ValueError, RecursionError) as error:
+            complaint = f"it cannot be written as JSON: {type(error).__name__}"
+        raise SpecError(
+            f"What it carries of its earlier attempts cannot be read ({complaint}); send its specs anew, without."
+        )
+
+    def encode(self) -> dict[str, Any]:
+        """Return this as the JSON object that travels, with so little of each error that no retry makes it longer."""
+        errors = {uuid: _shortened(history) for uuid, history in self.errors.items()}
+        return self.model_copy(update={"errors": errors}).model_dump(mode="json", exclude_defaults=True)
+
+
+def _shortened(history: Sequence[TaskError]) -> tuple[TaskError, ...]:
+    """Return the errors of earlier attempts without tracebacks, and one for all those in the middle."""
+    half = ERRORS_TOLD // 2
+    first, middle, last = history[:half], history[half:-half], history[max(half, len(history) - half) :]
+    told = [error.model_copy(update={"traceback": None}) for error in (*first, *middle[-1:], *last)]
+    if middle:
+        told[half] = told[half].model_copy(update={"detail": "…", "times": tries(middle)})
+    return tuple(told)
 
 
 class TaskCompletionResult(_Wire):
@@ -225,11 +324,22 @@ def raw_text(raw: object) -> str:
     if isinstance(raw, str):
         text = raw
     elif isinstance(raw, bytes):
-        text = raw.decode(errors="replace")
+        text = raw[: 4 * MAX_SPEC_BYTES].decode(errors="replace")
     else:
-        text = json.dumps(raw, default=_type_name)
-    return bounded(redact(text), RAW_SPEC_LIMIT)
+        text = _beginning(raw)
+    return excerpt(text, RAW_SPEC_LIMIT)
 
 
-def _type_name(value: Any) -> str:
-    return f"<{type(value).__name__}>"
+def _beginning(raw: object) -> str:
+    """Return *raw* as JSON, of which what is far too long or too deep is left out."""
+    pieces: list[str] = []
+    length = 0
+    try:
+        for piece in json.JSONEncoder(default=_plain, skipkeys=True).iterencode(raw):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_SPEC_BYTES:
+                break
+    except (ValueError, RecursionError) as error:
+        pieces.append(f"… ({type(error).__name__})")
+    return "".join(pieces)

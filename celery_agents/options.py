@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from celery_agents.errors import DeclarationError
 from celery_agents.retries import RetryPolicy
+from celery_agents.supervision import Limits
 
 FailurePolicy = Literal["all", "any", "never"]
 
@@ -26,10 +27,8 @@ CELERY_OPTIONS = frozenset(
         "reject_on_worker_lost",
         "resultrepr_maxsize",
         "send_events",
-        "soft_time_limit",
         "store_eager_result",
         "store_errors_even_if_ignored",
-        "time_limit",
         "track_started",
     }
 )
@@ -37,7 +36,17 @@ _RETRY_OPTIONS = frozenset(each.name for each in fields(RetryPolicy))
 _ENCORD_OPTIONS = frozenset(
     {"label_row_metadata_include_args", "label_row_initialise_labels_args", "will_set_priority"}
 )
-_OUR_OPTIONS = frozenset({"name", "batch_size", "commit_every", "commit_interval", "failure_policy"})
+_OUR_OPTIONS = frozenset(
+    {
+        "name",
+        "batch_size",
+        "commit_every",
+        "commit_interval",
+        "failure_policy",
+        "soft_time_limit",
+        "time_limit",
+    }
+)
 _ALL_OPTIONS = (
     CELERY_OPTIONS | ROUTING_OPTIONS | _RETRY_OPTIONS | _ENCORD_OPTIONS | _OUR_OPTIONS | {"serializer"}
 )
@@ -59,6 +68,7 @@ class StageOptions:
     batch_size: int = 100  #: agent tasks in one message, unless ``enqueue`` says otherwise
     commit_every: int = 100  #: agent tasks after which a batch is committed as far as it is
     commit_interval: float = 30.0  #: seconds after which the same is done
+    limits: Limits = field(default_factory=Limits)  #: of each agent task
     failure_policy: FailurePolicy = (
         "all"  #: a message ends in FAILURE where all, any or never one of them FAILED
     )
@@ -88,6 +98,7 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         batch_size=_number_of_agent_tasks(given, "batch_size"),
         commit_every=_number_of_agent_tasks(given, "commit_every"),
         commit_interval=_seconds(given, "commit_interval", 30.0),
+        limits=_limits(given),
         failure_policy=_failure_policy(given),
         will_set_priority=_checked(given, "will_set_priority", bool, default=False),
         label_row_options=_arguments(given, "label_row_metadata_include_args"),
@@ -130,6 +141,25 @@ def _seconds(given: Mapping[str, Any], name: str, default: float) -> float:
     value = given.get(name, default)
     if not isinstance(value, int | float) or value < 0:
         raise DeclarationError(f"{name}={value!r}: give seconds, 0 or more.")
+    return float(value)
+
+
+def _limits(given: Mapping[str, Any]) -> Limits:
+    limits = Limits(_time_limit(given, "soft_time_limit"), _time_limit(given, "time_limit"))
+    if limits.soft is not None and limits.hard is not None and limits.soft >= limits.hard:
+        raise DeclarationError(
+            f"soft_time_limit={limits.soft:g} is not below time_limit={limits.hard:g}: the agent would have no time "
+            "between being told and being ended."
+        )
+    return limits
+
+
+def _time_limit(given: Mapping[str, Any], name: str) -> float | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise DeclarationError(f"{name}={value!r}: give the seconds that one agent task may take, or None.")
     return float(value)
 
 

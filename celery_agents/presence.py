@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -10,10 +11,14 @@ from celery_agents.messages import Outcome
 from celery_agents.work import Work, still_open
 
 if TYPE_CHECKING:
+    from encord.objects.ontology_labels_impl import LabelRowV2
     from encord.workflow.stages.agent import AgentPathway, AgentStage
 
     from celery_agents.gateway.project import Gateway
 
+#: How often Encord is asked where they are. There is no other attempt at this: the next delivery knows of no death.
+LOOKS_FOR_THE_DEAD = 3
+MOVED_BY_THE_DEAD = "An earlier delivery of its message moved it, and died before it could say so."
 LEFT_BEFORE = "It had left the stage before its agent could run."
 MOVED_ELSEWHERE = "It left the stage by another pathway; somebody else moved it."
 
@@ -69,6 +74,30 @@ def _ask_label_rows(
                 ),
                 "load",
             )
+
+
+def credit_the_dead(works: Sequence[Work], stage: AgentStage, encord: Gateway) -> None:
+    """Look where those are that are GONE, after an earlier delivery of the message has died.
+
+    It may have died between moving them and saying so. What is at the end of one of the stage's pathways now counts as
+    moved by it: its claim kept all other messages away. Where Encord does not answer they stay GONE, which is true too.
+    The alternative, to note each move in the ledger before it is made, would cost every message a round trip.
+    """
+    gone = [work for work in works if work.outcome and work.outcome.detail == LEFT_BEFORE]
+    ends = {pathway.destination_uuid: pathway for pathway in stage.pathways}
+    rows = _rows_of(gone, encord)
+    found = [(work, encord.stage_of(row, work.spec)) for work in gone if (row := rows.get(work.spec.uuid))]
+    for work, whereabouts in found:
+        if whereabouts in ends:
+            work.pathway = ends[whereabouts]
+            work.decide(Outcome.PROCEEDED, MOVED_BY_THE_DEAD)
+
+
+def _rows_of(works: Sequence[Work], encord: Gateway) -> Mapping[UUID, LabelRowV2]:
+    for _ in range(LOOKS_FOR_THE_DEAD):
+        with suppress(Exception):
+            return encord.label_rows([work.spec for work in works], {})
+    return {}
 
 
 def settle_carried_moves(

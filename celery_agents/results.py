@@ -6,6 +6,7 @@ It reads Celery's result backend and puts what it finds into the words of ``stat
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -17,15 +18,19 @@ from celery.result import EagerResult
 
 from celery_agents import waiting
 from celery_agents.backends import backend_of, is_old_news, pause, read
-from celery_agents.errors import ResultNotReadyError, SetupError
+from celery_agents.errors import LedgerError, ResultNotReadyError, SetupError
 from celery_agents.messages import Progress, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
 from celery_agents.waiting import LONGEST_PAUSE, Deadline
 
 if TYPE_CHECKING:
-    from celery_agents.ledger import Record
+    from celery_agents.ledger import Ledger, Record
 
+logger = logging.getLogger(__name__)
+
+#: Seconds for which it is remembered that a message was cancelled: as long as one may wait in its queue.
+REMEMBERED = 24 * 3600.0
 #: Seconds after which one message is looked at although the backend tells: a notification can be lost.
 SAFETY_PAUSE = 5.0
 
@@ -83,7 +88,7 @@ class AgentResult:
             ValueError: *task_uuid* is not a UUID.
         """
         uuid, app = UUID(str(task_uuid)), app_or_default(app)
-        tasks = [task for task in app.tasks.values() if _ledger_of(task) is not None]
+        tasks = _ledgered_tasks(app)
         if not tasks:
             raise SetupError(
                 "What became of an agent task is kept by a ledger, and the app has none: set agents_ledger_url."
@@ -101,7 +106,7 @@ class AgentResult:
         Raises:
             SetupError: There is no result backend, or it cannot be reached.
         """
-        if self.latest is not None and self.latest.is_final:
+        if self.latest is not None and self.latest.is_settled:
             return self.latest
         stored = next(read(backend_of(self.app), [self.id]))
         if self.latest is not None and is_old_news(backend_of(self.app), stored):
@@ -176,11 +181,13 @@ class AgentResult:
         return self.snapshot().result
 
     def revoke(self, *, terminate: bool = False, signal: str = "SIGTERM") -> None:
-        """Tell every worker to leave this message; with *terminate*, to kill the process that runs it.
+        """Cancel this message; with *terminate*, the process that runs it is killed.
 
-        The status becomes CANCELLED when a worker meets the message.
+        What waits is not begun, also by workers that are started later if there is a ledger. What runs ends after the
+        agent task that it is on; what is committed by then stays so and is in the ``outcomes``. The others are as they
+        were, and the next sweep sends them. The status becomes CANCELLED when a worker meets the message.
         """
-        self.app.control.revoke(self.id, terminate=terminate, signal=signal)
+        cancel(self.app, [self.id], terminate=terminate, signal=signal)
 
     def forget(self) -> None:
         """Remove the result from the backend."""
@@ -192,15 +199,44 @@ class AgentResult:
         return self.snapshot().as_dict()
 
 
-def _ledger_of(task: Any) -> Any:
+def _ledgered_tasks(app: Celery) -> list[Any]:
     # What is a StageTask is the business of `task`, which this module does not know.
-    return getattr(task.runner, "ledger", None) if hasattr(task, "stage_agent") else None
+    agents = [task for task in app.tasks.values() if hasattr(task, "stage_agent")]
+    return [task for task in agents if task.runner.ledger is not None]
+
+
+def ledgers_of(app: Celery) -> list[Ledger]:
+    """Return the ledgers of the agents that *app* declares, one for each project."""
+    return list({task.runner.project_hash: task.runner.ledger for task in _ledgered_tasks(app)}.values())
+
+
+def cancel(app: Celery, message_ids: Sequence[str], **options: Any) -> None:
+    """Cancel messages: tell every worker that lives now, and the ledgers for those that come later.
+
+    Args:
+        app: Who sent them.
+        message_ids: Their Celery ids.
+        options: Of Celery's ``app.control.revoke``.
+    """
+    try:
+        # First: a worker with Celery 5.6 that hears of it late would write over the outcomes of what it has ended.
+        app.control.revoke(list(message_ids), **options)
+    finally:
+        _remember_as_cancelled(app, message_ids)
+
+
+def _remember_as_cancelled(app: Celery, message_ids: Sequence[str]) -> None:
+    try:
+        for ledger in ledgers_of(app):
+            ledger.cancel(message_ids, REMEMBERED)
+    except LedgerError as error:
+        logger.warning("A worker that is started later will not know that this was cancelled: %s", error)
 
 
 def _message_of(uuid: UUID, tasks: Sequence[Any]) -> str | None:
     """Return the message that has an agent task, or else the one that decided about it last."""
     records: list[tuple[Record, Any]] = []
-    for ledger in {task.runner.project_hash: _ledger_of(task) for task in tasks}.values():
+    for ledger in {task.runner.project_hash: task.runner.ledger for task in tasks}.values():
         for found in (
             ledger.outcomes_of([uuid]),
             ledger.outcomes_of_data([uuid]),
@@ -212,5 +248,5 @@ def _message_of(uuid: UUID, tasks: Sequence[Any]) -> str | None:
         # Sent again since, by a replay or a sweep?
         claim = ledger.who_holds(newest.stage_uuid, [newest.task_uuid]).get(newest.task_uuid)
         return str(claim.message_id if claim else newest.message_id)
-    held = (_ledger_of(task).who_holds(task.agent_stage.uuid, [uuid]).get(uuid) for task in tasks)
+    held = (task.runner.ledger.who_holds(task.agent_stage.uuid, [uuid]).get(uuid) for task in tasks)
     return next((str(claim.message_id) for claim in held if claim), None)

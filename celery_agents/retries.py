@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from celery_agents.errors import TimedOutError
+
 ErrorTypes = tuple[type[BaseException], ...]
 
 
@@ -32,7 +34,9 @@ class RetryPolicy:
         """Return whether *error* is worth another try; *passes* says whether Encord's side of it does."""
         if isinstance(error, self.dont_autoretry_for):
             return False
-        return passes or isinstance(error, self.autoretry_for)
+        # An agent that was interrupted: Celery's users name what was raised in it.
+        kinds = (error, error.__cause__) if isinstance(error, TimedOutError) else (error,)
+        return passes or any(isinstance(each, self.autoretry_for) for each in kinds)
 
     def is_used_up(self, attempt: int) -> bool:
         """Return whether no retry is left after this *attempt*, counted from 1."""
@@ -45,5 +49,6 @@ class RetryPolicy:
     def _pause(self, attempt: int) -> float:
         if not self.retry_backoff:
             return self.default_retry_delay
-        longest = min(self.retry_backoff_max, int(self.retry_backoff) * 2.0 ** (attempt - 1))
+        doubled = 2.0 ** min(attempt - 1, 60)  # 2.0 ** 1024 is no number any more
+        longest = min(self.retry_backoff_max, int(self.retry_backoff) * doubled)
         return random.uniform(0, longest) if self.retry_jitter else longest  # noqa: S311  (no secret depends on it)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -16,9 +16,11 @@ from celery_agents.agent import Agent
 from celery_agents.dependencies.plan import plan
 from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
+from celery_agents.producer import TaskFilters, beat
 from celery_agents.providers import PROVIDERS
+from celery_agents.settings import Settings
 from celery_agents.task import Declaration, StageAgent, StageTask
-from celery_agents.worker import releasing, startup, visibility
+from celery_agents.worker import cancelling, leaving, releasing, startup, stuck, visibility
 
 if TYPE_CHECKING:
     from encord.user_client import EncordUserClient
@@ -69,25 +71,39 @@ class QueueRunner:
         return self._app or cast("Celery", current_app)
 
     @cached_property
+    def settings(self) -> Settings:
+        """The app's settings for agents; read at first use. Raises SetupError where one cannot be used."""
+        return Settings.of(self.app)
+
+    @cached_property
     def gateway(self) -> Gateway:
         """The project as the SDK gives it, opened at first use."""
         from celery_agents.gateway.project import Gateway  # here, because it imports the SDK: 1.3 s and 80 MB
 
-        return Gateway(self.project_hash, self._user_client)
+        return Gateway(self.project_hash, self._user_client, self.settings.call_timeout)
 
     @cached_property
     def ledger(self) -> Ledger | None:
-        """The project's ledger, where the app's setting ``agents_ledger_url`` names a Redis for it.
+        """The project's ledger, in the Redis of ``agents_ledger_url``, or else of the broker or the result backend.
 
         With one nothing is enqueued twice, an agent task is in one message at a time, a delivery that was superseded
-        commits nothing, and what kills workers is found. Nothing is connected yet.
+        commits nothing, and what kills workers is found. Nothing is connected yet. None where there is no Redis, or
+        the setting is None.
         """
-        url = self.app.conf.get("agents_ledger_url")
-        if not url:
+        settings = self.settings
+        if settings.ledger_url is None:
             return None
-        from celery_agents.ledger import Ledger  # here, because it imports redis
+        from celery_agents.ledger import Ledger, Retention  # here, because it imports redis
 
-        return Ledger(url, self.project_hash)
+        kept = Retention(
+            settings.outcomes_kept, settings.max_outcomes, settings.failures_kept, settings.max_failures
+        )
+        return Ledger(settings.ledger_url, self.project_hash, retention=kept)
+
+    @property
+    def redelivered_after(self) -> float:
+        """Seconds after which the broker gives the messages of a worker that is cut off to another; 0: at once."""
+        return float((self.app.conf.broker_transport_options or {}).get("visibility_timeout", 0))
 
     @property
     def stage_tasks(self) -> tuple[StageTask, ...]:
@@ -143,8 +159,12 @@ class QueueRunner:
     def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
         startup.connect()
         releasing.connect()
+        cancelling.connect()
+        leaving.connect()
         stopping.connect()
         visibility.connect()
+        stuck.connect()
+        beat.register(self._app, self.project_hash)
         declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
         declaration = Declaration(self, stage_agent)
         if name in declared:
@@ -180,12 +200,56 @@ class QueueRunner:
 
         Args:
             stages: Titles or UUIDs, as declared.
-            options: ``batch_size``, ``limit``, ``filters`` and ``on_sent``, see ``producer.sweep``.
+            options: ``batch_size``, ``limit``, ``filters``, ``max_in_flight``, ``waits``, ``on_sent`` and others, see
+                ``producer.sweep``.
 
         Raises:
             SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
         """
         return producer.sweep(self._tasks_for(stages), **options)
+
+    def beat_schedule(
+        self,
+        every: float = 60.0,
+        *,
+        stages: Sequence[str | UUID] = (),
+        batch_size: int | None = None,
+        limit: int | None = None,
+        filters: TaskFilters | None = None,
+        max_in_flight: int | None = None,
+        queue: str | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Return an entry for Celery's beat, which makes a worker sweep the stages every so many seconds.
+
+            app.conf.beat_schedule = {**runner.beat_schedule(every=60, max_in_flight=1000), "other": {…}}
+
+        What is sent and left out is in that worker's log. Such a sweep needs a ledger and waits for nothing: at the
+        high-water mark, or where another producer is sweeping the stage, it leaves the rest to the next beat, and it
+        begins only when half of *max_in_flight* or less is in flight.
+
+        Args:
+            every: Seconds from one sweep to the next; a sweep that no worker has begun by then is dropped.
+            stages: Titles or UUIDs, as declared; by default all that have an agent in the worker that sweeps.
+            batch_size: Agent tasks in one message; by default the option of each stage.
+            limit: How many agent tasks one sweep may send, over all stages.
+            filters: Which agent tasks; by default all.
+            max_in_flight: How many agent tasks of each stage may be in flight.
+            queue: Where the sweep's own message goes; by default to the queue of the first stage, unless
+                ``task_routes`` has the task ``agents.sweep.*``.
+
+        Raises:
+            DeclarationError: A number is not positive.
+        """
+        return beat.entry(
+            self.project_hash,
+            every,
+            stages=stages,
+            batch_size=batch_size,
+            limit=limit,
+            filters=filters,
+            max_in_flight=max_in_flight,
+            queue=queue,
+        )
 
     def _tasks_for(self, stages: tuple[str | UUID, ...]) -> tuple[StageTask, ...]:
         if not stages:

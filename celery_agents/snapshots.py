@@ -22,7 +22,7 @@ from celery_agents.messages import (
     TaskError,
     TaskOutcome,
 )
-from celery_agents.redaction import bounded, redact
+from celery_agents.redaction import bounded, excerpt, redact
 from celery_agents.status import PROGRESS, Status, status_of
 
 #: What ``backends.read`` gives for a message: Celery's result meta, or why that cannot be decoded.
@@ -68,6 +68,12 @@ class Snapshot:
         return self.status.is_final
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing more will be known."""
+        # Celery stores REVOKED as soon as a worker hears of it; outcomes follow when one meets the message, or ends it.
+        return self.is_final and not (self.status is Status.CANCELLED and self.completion is None)
+
+    @property
     def outcomes(self) -> list[TaskOutcome]:
         """The outcomes that are decided: all of a message that ran to its end, a part where it is RETRYING.
 
@@ -99,7 +105,7 @@ class Snapshot:
         return found
 
     def _message_error(self, failure: BaseException) -> TaskError:
-        trace = bounded(redact(self.traceback), TRACEBACK_LIMIT) if self.traceback else None
+        trace = excerpt(self.traceback, TRACEBACK_LIMIT) if self.traceback else None
         return TaskError.from_exception(failure, "agent").model_copy(update={"traceback": trace})
 
     @property
@@ -108,6 +114,8 @@ class Snapshot:
         if self.failure is None:
             return None
         error = TaskError.from_exception(self.failure, "agent")
+        if type(self.failure).__name__ == "NotRegistered":
+            return f"NotRegistered: the worker that got it has no task {error.detail}; its sender runs other code."
         is_ours = isinstance(self.failure, AgentsError)
         return error.detail if is_ours else f"{type(self.failure).__name__}: {error.detail}"
 

@@ -54,6 +54,8 @@ BY_ERROR: dict[tuple[str, str], Status] = {
     ("FAILURE", "TaskRevokedError"): Status.CANCELLED,
     ("REVOKED", "TaskRevokedError: expired"): Status.EXPIRED,
     ("FAILURE", "TaskRevokedError: expired"): Status.EXPIRED,
+    # The same for one of which earlier attempts had decided a part, see ``worker.request``.
+    ("REVOKED", "CancelledMessageError: expired"): Status.EXPIRED,
 }
 
 

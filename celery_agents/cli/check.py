@@ -39,8 +39,8 @@ def command(ctx: click.Context, timeout: float, as_json: bool) -> None:
     """Verify that agents can work, and say what to do where they cannot.
 
     Looks at the Encord key, the project, its stages and pathways, at this machine's clock, the broker, the result
-    backend, the workers, and settings that agents suffer from. Nothing is changed, and what is down is a finding.
-    A --pool=solo worker cannot answer while it is busy.
+    backend, the ledger, the workers, and settings that agents suffer from. Nothing is changed, and what is down is a
+    finding. A --pool=solo worker cannot answer while it is busy.
 
     \b
     Examples:
@@ -82,6 +82,7 @@ def _sections(ctx: click.Context, tasks: Sequence[StageTask]) -> list[Section]:
             for each in runners.values()
         ),
         Section("Broker and workers", lambda: probes.broker(app, tasks, worker), describe),
+        Section("Ledger", lambda: probes.ledger(app, runners.values()), describe),
         Section("Result backend", lambda: probes.backend(app), describe),
         Section("Settings", lambda: settings.look(app, tasks), describe),
     ]

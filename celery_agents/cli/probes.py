@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -14,7 +14,8 @@ from celery_agents.cli.declarations import function_path
 from celery_agents.cli.findings import Finding, Verdict, failed, note, ok, warning
 from celery_agents.cli.sentences import backend_is_down, broker_is_down, encord_refuses
 from celery_agents.cli.workers import CONNECT_TIMEOUT, PATIENT_TIMEOUT, Listeners, can_be_asked, listeners
-from celery_agents.errors import SetupError
+from celery_agents.errors import LedgerError, SetupError
+from celery_agents.settings import Settings
 from celery_agents.task import StageTask
 
 if TYPE_CHECKING:
@@ -125,6 +126,27 @@ def _ignorant(found: Listeners, queue: str, tasks: Sequence[StageTask]) -> Itera
                 f"{worker} consumes queue {queue!r} but does not know {task.name}: it drops its messages",
                 "restart it with this app's code, or give it another queue",
             )
+
+
+def ledger(app: Celery, runners: Iterable[QueueRunner]) -> Iterator[Finding]:
+    """Look at the settings for agents, and at the ledgers."""
+    try:
+        settings = Settings.of(app)
+        ledgers = {runner.project_hash: runner.ledger for runner in runners} if settings.ledger_url else {}
+    except (SetupError, LedgerError) as error:
+        yield failed("ledger", str(error))
+        return
+    if settings.ledger_url is None:
+        yield warning(
+            "ledger",
+            "there is none: what is enqueued twice runs twice, and what kills its process does so again and again",
+            'set agents_ledger_url = "redis://…" (Redis 6.2 or newer, or Valkey)',
+        )
+    for each in ledgers.values():
+        try:
+            yield ok("ledger", each.check() if each else "")
+        except LedgerError as error:
+            yield failed("ledger", str(error))
 
 
 def backend(app: Celery) -> Iterator[Finding]:

@@ -97,9 +97,10 @@ class _Replay:
             book.ledger,
             stage,
             list(_batches(failures, task.stage_agent.options.batch_size)),
+            ttl=claims.SENDING_SECONDS,
             on_skipped=self._note_in_flight,
         )
-        forgotten = False
+        forgotten, sent = False, list(unsent)
         try:
             # Before it is sent: a failure that comes of the sending is a new one.
             book.ledger.discard([uuid for each in unsent for uuid, _ in each.specs])
@@ -114,6 +115,7 @@ class _Replay:
             claims.release(book.ledger, stage, unsent)
             self._say_what_was_sent_before()
             raise
+        claims.confirm(book.ledger, stage, sent)
 
     def _note_in_flight(self, held: Mapping[UUID, str]) -> None:
         self.left_out.update((uuid, f"it is in flight, in message {id_}") for uuid, id_ in held.items())

@@ -1,5 +1,9 @@
 """Fetch a storage item's file by its signed URL: streamed, bounded in size and in time, tried again a little.
 
+The address is Encord's answer for the storage item; nothing of a task spec is ever part of it. From there at most five
+redirects are followed, to http and https only, never from https back to http, and never to this machine itself or to
+its link, where clouds keep what only the machine may know.
+
 The query of a signed URL is a secret: whoever reads it can read the file. The exceptions of requests and
 urllib3 quote it, and so does urllib3's debug log. So an error is described by its class only and raised outside
 of the ``except`` block, so that no traceback chains to the original; and the log line loses its query.
@@ -9,17 +13,19 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from urllib3.exceptions import HTTPError, ProtocolError
 
+from celery_agents.dependencies import http
 from celery_agents.errors import DownloadError, SetupError
 
 if TYPE_CHECKING:
@@ -28,7 +34,11 @@ if TYPE_CHECKING:
 MAX_BYTES_VARIABLE = "CELERY_AGENTS_MAX_DOWNLOAD_BYTES"
 TOTAL_SECONDS_VARIABLE = "CELERY_AGENTS_DOWNLOAD_TIMEOUT"
 
-CHUNK_BYTES = 256 * 1024
+#: What is read at once. A thousandfold of it may be unpacked in memory where the server compresses against our wish.
+CHUNK_BYTES = 64 * 1024
+
+#: How often a signed URL may redirect. Object stores do not, or once (another region, a content network).
+MAX_REDIRECTS = 5
 
 # What object stores answer once a signature has expired: S3 and Azure 403, Google Cloud Storage 400, some
 # proxies 401.
@@ -93,10 +103,12 @@ def download(storage_item: StorageItem, file: IO[bytes], limits: Limits | None =
     may_renew = True
     url = _signed_url(storage_item)
     while (failure := _attempt(url, file, limits, deadline)) is not None:
+        if is_late := time.monotonic() >= deadline:
+            failure = _too_slow(limits)
         if failure.status in EXPIRED and may_renew:
             may_renew = False
             url = _signed_url(storage_item, refetch=True)
-        elif failure.transient and (pause := next(pauses, None)) is not None:
+        elif failure.transient and not is_late and (pause := next(pauses, None)) is not None:
             time.sleep(pause)
         else:
             raise DownloadError(
@@ -115,26 +127,53 @@ def _signed_url(storage_item: StorageItem, *, refetch: bool = False) -> str:
 
 def _attempt(url: str, file: IO[bytes], limits: Limits, deadline: float) -> Failure | None:
     """Try once, and say why if it failed."""
-    if urlsplit(url).scheme not in ("http", "https"):
-        return Failure("its signed URL is neither http nor https")
-    left = deadline - time.monotonic()
-    if left <= 0:
+    if deadline <= time.monotonic():
         return _too_slow(limits)
     # An earlier attempt may have left a part of the body.
     file.seek(0)
     file.truncate()
-    timeout = (min(limits.connect_seconds, left), min(limits.read_seconds, left))
-    # Compression would make the length on the wire another one than that of the file.
-    headers = {"Accept-Encoding": "identity"}
     try:
-        with (
-            _query_unlogged(),
-            requests.Session() as session,
-            session.get(url, headers=headers, timeout=timeout, stream=True) as response,
-        ):
-            return _refusal(response, limits) or _store(response, file, limits, deadline)
+        with _query_unlogged(), http.bounded_session() as session:
+            return _fetch(session, url, file, limits, deadline)
     except (requests.RequestException, HTTPError) as error:
         return Failure(_describe(error), transient=isinstance(error, PASSING_ERRORS))
+    except http.InsideError:
+        return Failure("it was redirected to the machine of this worker")
+
+
+def _fetch(
+    session: requests.Session, url: str, file: IO[bytes], limits: Limits, deadline: float
+) -> Failure | None:
+    """Follow redirects to the file, and store it."""
+    timeout = (limits.connect_seconds, limits.read_seconds)
+    # Compression would make the length on the wire another one than that of the file.
+    headers = {"Accept-Encoding": "identity"}
+    first, before = url, url
+    for _ in range(MAX_REDIRECTS + 1):
+        if failure := _unfit(before, url):
+            return failure
+        with (
+            http.terms(deadline, may_be_inside=urlsplit(url).netloc == urlsplit(first).netloc),
+            session.get(
+                url, headers=headers, timeout=timeout, stream=True, allow_redirects=False
+            ) as response,
+        ):
+            target = session.get_redirect_target(response)
+            if target is None:
+                return _refusal(response, limits) or _store(response, file, limits)
+        before, url = url, urljoin(url, target)
+    return Failure(f"it was redirected more than {MAX_REDIRECTS} times")
+
+
+def _unfit(before: str, url: str) -> Failure | None:
+    """Say what is wrong with an address, or with the way from the one *before*."""
+    scheme = urlsplit(url).scheme
+    if scheme not in ("http", "https"):
+        which = "its signed URL is" if url == before else "it was redirected to what is"
+        return Failure(f"{which} neither http nor https")
+    if scheme == "http" and urlsplit(before).scheme == "https":
+        return Failure("it was redirected from https to http")
+    return None
 
 
 def _refusal(response: requests.Response, limits: Limits) -> Failure | None:
@@ -148,18 +187,32 @@ def _refusal(response: requests.Response, limits: Limits) -> Failure | None:
     return None
 
 
-def _store(response: requests.Response, file: IO[bytes], limits: Limits, deadline: float) -> Failure | None:
+def _store(response: requests.Response, file: IO[bytes], limits: Limits) -> Failure | None:
     """Write the body. A body that ends before its Content-Length is an error of urllib3's."""
+    if "," in response.headers.get("Content-Encoding", ""):
+        # Each layer may be a thousandth of the one inside.
+        return Failure("it is compressed several times over", status=response.status_code)
     received = 0
     # read1 returns what has arrived; read would wait for a full chunk, for hours if it comes a byte a minute.
     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
         received += len(chunk)
         if received > limits.max_bytes:
             return _too_large(limits, response.status_code)
-        if time.monotonic() > deadline:
-            return _too_slow(limits)
-        file.write(chunk)
+        _write(file, chunk)
     return None
+
+
+def _write(file: IO[bytes], chunk: bytes) -> None:
+    left = memoryview(chunk)
+    try:
+        while left:
+            left = left[file.write(left) :]  # an unbuffered file may take less at once
+        file.flush()  # and a buffered one more than there is room for
+    except OSError as error:
+        # Other downloads on this machine will be removed, so there may be room later; not in a second.
+        raise DownloadError(
+            f"A file could not be written to {tempfile.gettempdir()}: {error.strerror}.", transient=True
+        ) from None
 
 
 def _too_large(limits: Limits, status: int) -> Failure:

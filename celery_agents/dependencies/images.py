@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+#: What Pillow gives to another program to read: PostScript is one itself, and Ghostscript would run it.
+PROGRAMS = frozenset({"EPS"})
+
 
 def decode_image(file: IO[bytes]) -> NDArray[np.uint8]:
     """The first image in ``file``, upright, as a writable array of shape [h, w, 3], RGB.
 
+    A few bytes can be an image of gigabytes. Pillow refuses one of more than twice ``PIL.Image.MAX_IMAGE_PIXELS``, 179
+    million by default, from its header; who has larger ones sets it.
+
     Raises:
-        ValueError: It is not an image that Pillow can read, or it is damaged.
+        ValueError: It is not an image that Pillow can read, it is damaged, or it has too many pixels.
     """
     file.seek(0)
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=_formats()) as image:
             image.load()
             return np.array(_eight_bit(_upright(image)).convert("RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        advice = "PIL.Image.MAX_IMAGE_PIXELS sets how many are allowed"
+        raise ValueError(f"{type(error).__name__}: {error} ({advice})") from error
+    except (OSError, SyntaxError) as error:
         # As a ValueError: an OSError would read as trouble with the disk or the network, which may pass.
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in Image.ID if name not in PROGRAMS)
 
 
 def _upright(image: Image.Image) -> Image.Image:

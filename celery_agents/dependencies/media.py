@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from io import BytesIO
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import SpooledTemporaryFile, TemporaryDirectory
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -32,12 +32,15 @@ FALLBACK_MIME_TYPES = {
 # Suffixes are MIME subtypes, as in encord-agents, but for those that no program would recognise as a suffix.
 SUFFIXES = {"text/plain": ".txt", "audio/mpeg": ".mp3"}
 
-# A first frame needs only the head of a video, but the file is fetched whole: so much of it stays in memory.
+SUFFIX = re.compile(r"\.[A-Za-z0-9][A-Za-z0-9.+-]{0,63}")
+
+# A first frame needs only the head of a video, but the file is fetched whole: so much of it, or of an image, stays in
+# memory. What has more is in a file without a name, which is gone with the process.
 SPOOLED_BYTES = 16 * 1024**2
 
 
 def dep_asset(storage_item: encord.storage.StorageItem) -> Generator[Path, None, None]:
-    """The storage item's file, in a temporary folder that is removed after the agent.
+    """The storage item's file, in a temporary folder that is removed after the agent, or after its process was killed.
 
     Yields:
         The path of the file, whose suffix tells its kind as far as that is known.
@@ -48,12 +51,13 @@ def dep_asset(storage_item: encord.storage.StorageItem) -> Generator[Path, None,
         DownloadError: The file cannot be fetched.
     """
     from celery_agents.dependencies.download import download
+    from celery_agents.dependencies.folders import temporary_folder
 
     _refuse_composite(storage_item)
-    # Trouble with the clean-up comes after the agent's work is done, and must not undo it.
-    with TemporaryDirectory(prefix="celery-agents-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / f"{storage_item.uuid}{_suffix(storage_item)}"
-        with path.open("wb") as file:
+    with temporary_folder() as folder:
+        path = folder / f"{storage_item.uuid}{_suffix(storage_item)}"
+        # Unbuffered: what a full disk does not take would be tried again when the file is closed, and hide the reason.
+        with path.open("wb", buffering=0) as file:
             download(storage_item, file)
         yield path
 
@@ -86,10 +90,10 @@ def _image(storage_item: encord.storage.StorageItem) -> NDArray[np.uint8]:
         from celery_agents.dependencies.images import decode_image
     from celery_agents.dependencies.download import download
 
-    file = BytesIO()
-    download(storage_item, file)
-    with _named(storage_item):
-        return decode_image(file)
+    with _spool() as file:
+        download(storage_item, file)
+        with _named(storage_item):
+            return decode_image(file)
 
 
 def _video_frame(storage_item: encord.storage.StorageItem) -> NDArray[np.uint8]:
@@ -97,10 +101,21 @@ def _video_frame(storage_item: encord.storage.StorageItem) -> NDArray[np.uint8]:
         from celery_agents.dependencies.videos import decode_first_frame
     from celery_agents.dependencies.download import download
 
-    with SpooledTemporaryFile(SPOOLED_BYTES, prefix="celery-agents-") as file:
+    with _spool() as file:
         download(storage_item, file)
         with _named(storage_item):
             return decode_first_frame(file)
+
+
+@contextmanager
+def _spool() -> Iterator[SpooledTemporaryFile[bytes]]:
+    file = SpooledTemporaryFile(SPOOLED_BYTES, prefix="celery-agents-")  # noqa: SIM115  (closed below)
+    try:
+        yield file
+    finally:
+        # What a full disk did not take is tried again here; why it did not was told.
+        with suppress(OSError):
+            file.close()
 
 
 def _first_child(storage_item: encord.storage.StorageItem) -> encord.storage.StorageItem:
@@ -131,7 +146,9 @@ def _suffix(storage_item: encord.storage.StorageItem) -> str:
         or FALLBACK_MIME_TYPES.get(storage_item.item_type.value, "application/octet-stream")
     )
     mime_type = mime_type.partition(";")[0].strip()
-    return SUFFIXES.get(mime_type, "." + mime_type.rpartition("/")[2])
+    suffix = SUFFIXES.get(mime_type, "." + mime_type.rpartition("/")[2])
+    # Whoever uploads a file may choose its type: only what is part of a file's name becomes part of it.
+    return suffix if SUFFIX.fullmatch(suffix) else ""
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from encord.exceptions import (
     UnknownException,
 )
 
-from celery_agents.errors import DownloadError
+from celery_agents.errors import DownloadError, LedgerError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Trouble:
     """What an exception means for whoever made the call."""
 
     transient: bool  #: trying again later may help
+    is_rate_limit: bool = False  #: it was told to be left alone
     retry_after: float | None = None  #: seconds that the server asked for
     had_effect: bool | None = (
         False  #: whether a write may have taken place: no, or None for "cannot be known"
@@ -41,7 +42,11 @@ _PASSING = Trouble(transient=True)
 
 def _rate_limited(error: EncordException) -> Trouble:
     retry_after = getattr(error, "retry_after", None)
-    return Trouble(transient=True, retry_after=None if retry_after is None else float(retry_after))
+    return Trouble(
+        transient=True,
+        is_rate_limit=True,
+        retry_after=None if retry_after is None else float(retry_after),
+    )
 
 
 def _unknown(error: EncordException) -> Trouble:
@@ -69,6 +74,8 @@ def classify(error: BaseException) -> Trouble:
     """Return what *error* means; anything that is not known to pass is permanent."""
     if isinstance(error, DownloadError):
         return Trouble(transient=error.transient)
+    if isinstance(error, LedgerError):
+        return _PASSING
     for kind, judge in _TABLE:
         if isinstance(error, kind):
             return judge(error)

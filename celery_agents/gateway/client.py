@@ -19,37 +19,43 @@ from encord.user_client import EncordUserClient
 from celery_agents._version import __version__
 from celery_agents.errors import SetupError
 
-#: Seconds that one call may take to connect, and to be answered. The SDK's own limits are 180 s each.
-CONNECT_TIMEOUT = 10
-READ_TIMEOUT = 30
+#: Seconds that one call may hold a worker, unless it is told otherwise. The SDK's own limits are 180 s to connect and
+#: as much for an answer.
+CALL_TIMEOUT = 30.0
+#: Seconds to connect, at most, and what part of a call's time that may take. It is tried twice.
+LONGEST_CONNECT, CONNECT_SHARE = 5.0, 1 / 6
+#: Seconds between the two.
+CONNECT_PAUSE = 0.2
 
 _HOW_TO_GET_A_KEY = "see https://docs.encord.com/platform-documentation/General/general-access-keys"
 
 
-def requests_settings() -> RequestsSettings:
-    """Return settings under which no call blocks a worker for long.
+def requests_settings(call_timeout: float = CALL_TIMEOUT) -> RequestsSettings:
+    """Return settings under which no call waits longer than *call_timeout* seconds for Encord.
 
     The SDK retries inside a call: up to 9 s for a 500, three times ``Retry-After`` for a 429. Waiting belongs to
     Celery's retry, which holds no worker process, so the SDK is told not to. Only connecting is tried once more: a
     refused connection has had no effect. A fresh object, because the SDK's default one is shared by all clients.
     """
+    connect = min(LONGEST_CONNECT, call_timeout * CONNECT_SHARE)
+    answer = call_timeout - 2 * connect - CONNECT_PAUSE
     return RequestsSettings(
         max_retries=0,
-        backoff_factor=0.2,
+        backoff_factor=CONNECT_PAUSE,
         connection_retries=1,
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
-        write_timeout=READ_TIMEOUT,
+        connect_timeout=connect,  # type: ignore[arg-type]  # requests takes fractions
+        read_timeout=answer,  # type: ignore[arg-type]
+        write_timeout=answer,  # type: ignore[arg-type]
     )
 
 
-def bounded(given: EncordUserClient) -> EncordUserClient:
+def bounded(given: EncordUserClient, call_timeout: float = CALL_TIMEOUT) -> EncordUserClient:
     """Return a client with the key, domain and tracing of *given* that waits in no call either.
 
     Besides holding a worker, a retry inside the SDK hides what happened: one that repeats a move whose answer was lost
     is told that the agent task has left the stage, as if somebody else had moved it.
     """
-    ours = requests_settings()
+    ours = requests_settings(call_timeout)
     config = copy.copy(given.user_config.config)
     config.requests_settings = replace(
         ours,
@@ -65,7 +71,7 @@ def bounded(given: EncordUserClient) -> EncordUserClient:
     return EncordUserClient(user_config, Querier(user_config))
 
 
-def open_client() -> EncordUserClient:
+def open_client(call_timeout: float = CALL_TIMEOUT) -> EncordUserClient:
     """Return a client authenticated with the key that the environment names. No network is used.
 
     Raises:
@@ -77,7 +83,7 @@ def open_client() -> EncordUserClient:
     try:
         return EncordUserClient.create_with_ssh_private_key(
             key,
-            requests_settings=requests_settings(),
+            requests_settings=requests_settings(call_timeout),
             user_agent_suffix=f"celery-agents/{__version__}",
             **options,
         )

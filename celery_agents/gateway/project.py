@@ -31,7 +31,7 @@ from celery_agents.gateway.classify import (
     is_about_everything,
     is_outage,
 )
-from celery_agents.gateway.client import bounded, open_client
+from celery_agents.gateway.client import CALL_TIMEOUT, bounded, open_client
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -48,17 +48,26 @@ class Gateway:
         project_hash: The project.
         user_client: An authenticated client; by default one is opened from the environment at first use. Its key and
             domain are used, but no call waits and retries inside the SDK.
+        call_timeout: Seconds that one call may wait for Encord.
     """
 
-    def __init__(self, project_hash: UUID, user_client: EncordUserClient | None = None) -> None:
+    def __init__(
+        self,
+        project_hash: UUID,
+        user_client: EncordUserClient | None = None,
+        call_timeout: float = CALL_TIMEOUT,
+    ) -> None:
         self.project_hash = project_hash
         self._given_client = user_client
+        self._call_timeout = call_timeout
         self._opening = threading.RLock()
 
     @cached_property
     def client(self) -> EncordUserClient:
         """The authenticated client. Raises SetupError where there is no key."""
-        return bounded(self._given_client) if self._given_client else open_client()
+        if self._given_client is not None:
+            return bounded(self._given_client, self._call_timeout)
+        return open_client(self._call_timeout)
 
     @property
     def domain(self) -> str:

@@ -24,8 +24,9 @@ next one can name the one that kills workers. The first crash of a message has n
 project are in one slot of a cluster, see ``keys``. An operation is one round trip, unless its docstring says otherwise.
 """
 
-from celery_agents.ledger.book import Ledger, Retention
+from celery_agents.ledger.book import Ledger
 from celery_agents.ledger.keys import DEFAULT_PREFIX
+from celery_agents.ledger.part import Retention
 from celery_agents.ledger.records import Record, Settlement
 from celery_agents.ledger.replies import Claim, Claimed, Found, Held, Page, Standing, Takeover
 

@@ -14,8 +14,19 @@ class Claim(Call):
 
     deadlines: Key
     holders: Key
+    cancelled: Key
     ttl: int
     is_forced: bool
+    rest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Confirm(Call):
+    """``rest`` are pairs of message id and packed agent tasks."""
+
+    deadlines: Key
+    holders: Key
+    ttl: int
     rest: tuple[str, ...]
 
 
@@ -52,6 +63,14 @@ class NoteRunning(Call):
 
 
 @dataclass(frozen=True)
+class NoteDeath(Call):
+    """``how`` is a sentence."""
+
+    message: Key
+    how: str
+
+
+@dataclass(frozen=True)
 class Hold(Call):
     """Check and renew before a commit."""
 
@@ -68,7 +87,7 @@ class Hold(Call):
 
 @dataclass(frozen=True)
 class Settle(Call):
-    """``rest`` are fours of agent task, kind, record and failure."""
+    """``settled`` is what ``records.encode`` gives."""
 
     deadlines: Key
     holders: Key
@@ -88,7 +107,7 @@ class Settle(Call):
     most_outcomes: int
     failures_kept: int
     most_failures: int
-    rest: tuple[str, ...]
+    settled: str
 
 
 @dataclass(frozen=True)
@@ -165,6 +184,24 @@ class Pause(Call):
 
     pause: Key
     ttl: int
+
+
+@dataclass(frozen=True)
+class Cancel(Call):
+    """``rest`` are message ids."""
+
+    cancelled: Key
+    ttl: int
+    most: int
+    rest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class IsCancelled(Call):
+    """Read the mark."""
+
+    cancelled: Key
+    message_id: str
 
 
 @dataclass(frozen=True)

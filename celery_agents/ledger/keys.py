@@ -7,8 +7,8 @@ handful of keys for a thousand agent tasks. Each key's expiry is set by the scri
 
     deadlines:<stage>   zset    agent task -> when its claim lapses, milliseconds      claim's ttl and a day
     holders:<stage>     hash    agent task -> "<token> <message id>", 0: in its queue  the same
-    message:<id>        hash    token, deliveries, running                             claim's ttl and a day
-    cancelled:<id>      string  a mark                                                 as asked for
+    message:<id>        hash    token, deliveries, running, death                       claim's ttl and a day
+    cancelled           zset    message -> until when, milliseconds                    the longest of them
     pause:<stage>       string  a mark                                                 the pause
     sweep:<stage>       string  who sweeps                                             as asked for
     crashes             zset    agent task/stage -> expiry and count                   a week
@@ -73,9 +73,10 @@ class Keys:
         """How often a message was taken over, and what it is on."""
         return self._key("message", message_id)
 
-    def cancelled(self, message_id: str) -> Key:
-        """The mark that a message is cancelled."""
-        return self._key("cancelled", message_id)
+    @property
+    def cancelled(self) -> Key:
+        """Which messages are cancelled."""
+        return self._key("cancelled")
 
     def pause(self, stage: UUID) -> Key:
         """The mark that a stage is paused."""

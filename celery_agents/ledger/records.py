@@ -9,10 +9,12 @@ the script that writes, so that they are the server's.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -67,34 +69,45 @@ class _Body(BaseModel):
     spec: str | None = None
 
 
-def encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, str, str, str]:
-    """Return agent task, kind, record and failure (empty where there is none), as ``settle.lua`` takes them."""
+def encode(settlements: Iterable[Settlement], message_id: str, where: str) -> str:
+    """Return *settlements* as ``settle.lua`` takes them, in one text.
+
+    Of each a line with agent task, kind, and the lengths in bytes of its record and of its failure, and then those two.
+    A hundred arguments for Redis would cost more than what is done with them.
+    """
+    where = bounded(where, 200)
+    return "".join([part for each in settlements for part in _encode(each, message_id, where)])
+
+
+def _encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, str, str]:
     outcome = settlement.outcome
     assert outcome.task_uuid is not None  # the ledger leaves out what has none
     data_hash = outcome.data_hash.hex if outcome.data_hash else "-"
     error_type = re.sub(r"[^!-~]", "_", outcome.error.type[:200]) if outcome.error else ""
     head = f"{outcome.outcome} {data_hash} {message_id} {error_type or '-'}\n"
-    body, text = _fitting(settlement, bounded(where, 200))
-    failure = ""
+    body = _fitting(settlement, where)
+    record, failure = f"{head}{body}}}", ""
     if outcome.outcome is Outcome.FAILED and settlement.spec is not None:
-        failure = head + _json(body.model_copy(update={"spec": settlement.spec}))
-        if len(failure.encode()) > RECORD_LIMIT:
-            failure = head + text
-    return outcome.task_uuid.hex, outcome.outcome.value, head + text, failure
+        failure = f'{head}{body},"spec":{json.dumps(settlement.spec)}}}'
+        if _size(failure) > RECORD_LIMIT:
+            failure = record
+    line = f"{outcome.task_uuid.hex} {outcome.outcome} {_size(record)} {_size(failure)}\n"
+    return line, record, failure
 
 
-def _json(body: _Body) -> str:
-    return body.model_dump_json(exclude_defaults=True)
+def _size(text: str) -> int:
+    """Return how many bytes *text* has in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
-def _fitting(settlement: Settlement, where: str) -> tuple[_Body, str]:
-    """Return what is kept of an outcome, with less of it where it would be too long, and its JSON."""
+def _fitting(settlement: Settlement, where: str) -> str:
+    """Return the JSON of what is kept of an outcome, but for its last brace, with less of it where it is too long."""
+    # Written by hand: a batch has a hundred of these, and a model for each would cost twice as much.
+    rest = f',"attempts":{settlement.attempts},"where":{json.dumps(where)}'
     for each in _smaller(settlement.outcome):
-        # Not validated: all of it is ours, and a batch has hundreds.
-        body = _Body.model_construct(outcome=each, attempts=settlement.attempts, where=where)
-        text = _json(body)
-        if len(text.encode()) <= BODY_LIMIT:
-            return body, text
+        text = f'{{"outcome":{each.model_dump_json(exclude_defaults=True)}{rest}'
+        if _size(text) <= BODY_LIMIT:
+            return text
     raise AssertionError("The last one that _smaller yields always fits.")
 
 
@@ -157,3 +170,15 @@ def _reason(error: Exception) -> str:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'its JSON'}: {first['msg']}"
     return str(error)
+
+
+def decoded(named: Iterable[tuple[Any, ...]]) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """Read records; return them, newest first, and what is to be said of those that cannot be read."""
+    records: list[Record] = []
+    complaints: list[str] = []
+    for name, value in named:
+        try:
+            records.append(decode(name, value))
+        except ValueError as error:
+            complaints.append(str(error))
+    return tuple(sorted(records, key=lambda each: each.at, reverse=True)), tuple(complaints)

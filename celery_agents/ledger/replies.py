@@ -41,6 +41,9 @@ class Takeover:
     settled: Mapping[UUID, Record]  #: decided by an earlier delivery of this message, not to be run again
     deliveries: int  #: begun since one ended, this one included: more than 1 after a crash
     suspect: UUID | None  #: what the delivery before was on when it died, if it noted that
+    death: (
+        str  #: how the process of the delivery before died, as its worker saw it; empty where nobody saw it
+    )
     crashes: Mapping[
         UUID, int
     ]  #: agent task -> how often it was the suspect; those that never were are left out
@@ -59,6 +62,7 @@ class Held:
 
     held: frozenset[UUID]  #: renewed; nothing of the others may be committed
     is_cancelled: bool
+    is_superseded: bool  #: a newer delivery of the same message is at work
     paused_for: float
 
 

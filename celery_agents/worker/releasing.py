@@ -1,16 +1,23 @@
-"""Give back the claims of messages that a worker throws away: revoked ones, and those whose ``expires`` has passed."""
+"""Give back the claims of messages that a worker throws away.
+
+Those are revoked ones, those whose ``expires`` has passed, those for a task that this worker does not know, and those
+that it refuses, see ``refusing``. What cannot be decompressed or is no Celery message at all is dropped by Celery
+without a word to anybody: if it had claims, they lapse.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import task_revoked
+from celery.signals import task_revoked, task_unknown
 from celery.utils.log import get_logger
 
 from celery_agents.errors import SpecError
-from celery_agents.messages import TaskSpec, as_specs
-from celery_agents.redaction import redact
+from celery_agents.messages import as_specs
+from celery_agents.settings import Settings
 from celery_agents.task import StageTask
+from celery_agents.worker import refusing, unclaiming
+from celery_agents.worker.incoming import Incoming
 
 logger = get_logger(__name__)
 
@@ -18,30 +25,33 @@ logger = get_logger(__name__)
 def connect() -> None:
     """Release claims from now on; calling it again changes nothing."""
     task_revoked.connect(_on_revoked, dispatch_uid="celery_agents.worker.releasing", weak=False)
+    task_unknown.connect(_on_unknown, dispatch_uid="celery_agents.worker.releasing", weak=False)
 
 
 def _on_revoked(sender: Any, request: Any, **_: Any) -> None:
     if isinstance(sender, StageTask) and request.args:
-        try:
-            release(sender, request.id, request.args[0])
-        except Exception as error:  # noqa: BLE001  (a claim that stays lapses; the worker must not stop for it)
-            logger.warning("Message %s keeps its claims until they lapse: %s", request.id, redact(str(error)))
+        unclaiming.release(sender, request.id, as_specs(request.args[0]))
 
 
-def release(task: StageTask, message_id: str, specs: object) -> None:
-    """Release what *message_id* has claimed for its *specs*; a spec that cannot be read has claimed nothing.
-
-    Raises:
-        LedgerError: The ledger cannot be used.
-        EncordException: The stage is not known yet, and Encord cannot be reached.
-    """
-    if task.runner.ledger is not None:
-        claimed = [uuid for spec in as_specs(specs) if (uuid := _uuid_of(spec))]
-        task.runner.ledger.release(task.agent_stage.uuid, message_id, claimed)
-
-
-def _uuid_of(spec: object) -> Any:
+def _on_unknown(sender: Any, message: Any, name: Any, **_: Any) -> None:
+    """Say what became of agent tasks whose agent this worker does not have; of other messages, nothing."""
+    app, incoming, settings = sender.app, Incoming.of(message), Settings.of(sender.app)
     try:
-        return TaskSpec.decode(spec).uuid
+        specs = incoming.specs(settings)
     except SpecError:
-        return None
+        return
+    known = unclaiming.decoded(specs, settings.max_spec_bytes)
+    if not known or incoming.id is None:
+        return
+    why = _no_such_agent(name, app)
+    logger.error("Message %s with %d specs was dropped. %s", incoming.id, len(specs), why)
+    refusing.store(app, incoming, specs, SpecError(why))
+    unclaiming.release_anywhere(app, incoming.id, known)
+
+
+def _no_such_agent(name: Any, app: Any) -> str:
+    ours = ", ".join(sorted(each.name for each in app.tasks.values() if isinstance(each, StageTask)))
+    return (
+        f"The worker that got this message has no agent of the name {str(name)!r:.200}; it has {ours or 'none'}. "
+        "Whoever sent it runs other code than the worker: restart the older one, and sweep again."
+    )

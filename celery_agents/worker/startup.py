@@ -9,19 +9,38 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup
+from celery.signals import celeryd_after_setup, celeryd_init
 from celery.utils.log import get_logger
 
-from celery_agents.errors import SetupError
+from celery_agents import addresses
+from celery_agents.errors import LedgerError, SetupError
 from celery_agents.redaction import redact
+from celery_agents.settings import Settings
 from celery_agents.task import StageTask
 
 logger = get_logger(__name__)
 
+#: Content types that run code when they are read.
+UNSAFE_CONTENT = frozenset({"pickle", "application/x-python-serialize"})
+NO_LEDGER = (
+    "There is no ledger: agents_ledger_url is None, or it is not set and neither broker nor result backend is a Redis. "
+    "What is enqueued twice runs twice, an agent that kills its process does so again and again, cancelling does not "
+    "outlast a worker, and nobody can ask what became of an agent task. To have one: agents_ledger_url = 'redis://…'"
+)
+
 
 def connect() -> None:
     """Check at every worker start from now on; calling it again changes nothing."""
+    celeryd_init.connect(_on_worker_init, dispatch_uid="celery_agents.worker.startup", weak=False)
     celeryd_after_setup.connect(_on_worker_start, dispatch_uid="celery_agents.worker.startup", weak=False)
+
+
+def _on_worker_init(conf: Any, **_: Any) -> None:
+    # Before Celery reads the URLs, and quotes what it cannot read of them, which is their password.
+    try:
+        addresses.check(conf)
+    except SetupError as error:
+        raise SystemExit(f"This worker cannot run: {error}") from None  # nothing is logged yet
 
 
 def _on_worker_start(instance: Any, **_: Any) -> None:
@@ -37,6 +56,7 @@ def check_agents(app: Celery) -> None:
         SystemExit: A key, project or stage is wrong; why has been logged.
     """
     consumed = app.amqp.queues.consume_from
+    _check_settings(app)
     tasks = [
         task for task in app.tasks.values() if isinstance(task, StageTask) and task.queue_name in consumed
     ]
@@ -52,6 +72,29 @@ def check_agents(app: Celery) -> None:
     for sentence in _stages_with_two_agents(stages):
         logger.critical("This worker cannot run its agents: %s", sentence)
         raise SystemExit(1)
+
+
+def _check_settings(app: Celery) -> None:
+    try:
+        settings = Settings.of(app)
+        _open_ledgers(app)
+    except (SetupError, LedgerError) as error:
+        logger.critical("This worker cannot run its agents: %s", error)
+        raise SystemExit(1) from None
+    if settings.ledger_url is None:
+        logger.warning(NO_LEDGER)
+    if UNSAFE_CONTENT & set(app.conf.accept_content or ()):
+        logger.warning(
+            "This worker accepts pickle (accept_content): whoever can write to the broker can run code in it. "
+            "Its agents read JSON only."
+        )
+
+
+def _open_ledgers(app: Celery) -> None:
+    """Make the ledgers here, so that the pool's processes share what that imports; nothing is connected."""
+    for task in app.tasks.values():
+        if isinstance(task, StageTask):
+            _ = task.runner.ledger
 
 
 def _stages_with_two_agents(stages: list[tuple[StageTask, Any]]) -> list[str]:

@@ -31,12 +31,11 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from celery_agents.redaction import redact
+from celery_agents.settings import Settings
 from celery_agents.task import StageTask
+from celery_agents.worker import taking
 
 logger = get_logger(__name__)
-
-#: The Celery setting that switches all this off where it is false.
-SETTING = "agents_visibility_renewal"
 
 #: Where the user has not set them. ``unacked_mutex_expire``: a worker killed while it gives back the messages of
 #: another keeps everybody from doing so for as long; kombu's default is 300 s. Two at once do no harm, because kombu
@@ -134,7 +133,7 @@ def prepare(app: Celery) -> bool:
     Only who consumes from queues looks at these options, so a worker is early enough: before it connects.
     """
     transport = app.connection_for_read().get_transport_cls()
-    if transport.driver_type != "redis" or not app.conf.get(SETTING, True):
+    if transport.driver_type != "redis" or not Settings.of(app).visibility_renewal:
         return False
     if symbol := unknown_symbol(transport):
         logger.warning(
@@ -163,6 +162,7 @@ class VisibilityRenewal(bootsteps.StartStopStep):  # type: ignore[misc]  # celer
     def start(self, c: Any) -> None:
         """Renew what comes by this connection, the first one or one that replaces a lost one."""
         channel = c.task_consumer.channel
+        taking.install(c.task_consumer)
         if c.visibility_renewer is None:
             c.visibility_renewer = Renewer(c.app, channel.visibility_timeout)
             c.visibility_renewer.start()
@@ -358,4 +358,14 @@ def adopt(kept: Kept, channel: Any, pool: Any) -> None:
     for number, job in kept.jobs.items():
         if job._accepted and not job.ready():  # noqa: SLF001  # billiard.pool.ApplyResult: some process has begun it
             _jobs_of(pool).setdefault(number, job)
+            _keep_busy(pool, job)
     kept.jobs.clear()
+
+
+def _keep_busy(pool: Any, job: Any) -> None:
+    # Celery 5.6 takes every process for idle then, and writes the next message to one that is not: it would wait there
+    # for the end of the first, while other processes and workers are idle.
+    busy = getattr(pool._pool, "_busy_workers", None)  # noqa: SLF001  # celery.concurrency.asynpool.AsynPool
+    process = getattr(job, "_write_to", None) or getattr(job, "_scheduled_for", None)
+    if busy is not None and process is not None and process._is_alive():  # noqa: SLF001
+        busy.add(process.inqW_fd)

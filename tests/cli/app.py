@@ -11,6 +11,7 @@ from celery_agents import QueueRunner
 
 app = Celery("tests.cli.app")
 app.conf.worker_prefetch_multiplier = 1
+app.conf.agents_ledger_url = os.environ.get("LEDGER_URL")  # mostly none: many tests send the same agent tasks
 runner = QueueRunner(os.environ["CELERY_AGENTS_PROJECT"], app=app)
 
 

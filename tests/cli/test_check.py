@@ -29,13 +29,14 @@ def verdicts(answer: Answer, subject: str) -> list[str]:
 
 
 def test_everything_in_place(cli: CommandLine) -> None:
+    cli = cli.but(LEDGER_URL=cli.environment["CELERY_BROKER_URL"])
     shown, scripted = together(partial(cli, "check"), partial(cli, "check", "--json"))
     assert "Everything is in place." in shown.out
     assert "labelled → Route" in shown.out
     assert "queue 'gpu'" in shown.out
     assert "✗" not in shown.out
     assert scripted.json["ok"] is True
-    for subject in ("key", "project", "stage", "pathways", "clock", "broker", "workers", "backend"):
+    for subject in ("key", "project", "stage", "pathways", "clock", "broker", "workers", "backend", "ledger"):
         assert set(verdicts(scripted, subject)) == {"ok"}, subject
     assert (shown.code, scripted.code) == (0, 0)
 
@@ -44,7 +45,9 @@ def test_everything_in_place(cli: CommandLine) -> None:
 def answers(quiet_cli: CommandLine, closed_port: int) -> dict[str, Answer]:
     """What is said in several situations, asked for at once."""
     dead = f"redis://:hunter2@127.0.0.1:{closed_port}/0"
-    all_down = quiet_cli.but(ENCORD_SSH_KEY=None, CELERY_BROKER_URL=dead, CELERY_RESULT_BACKEND=dead)
+    all_down = quiet_cli.but(
+        ENCORD_SSH_KEY=None, CELERY_BROKER_URL=dead, CELERY_RESULT_BACKEND=dead, LEDGER_URL=dead
+    )
     with SandboxServer.start(tasks=1, clock=tomorrow) as ahead:
         calls = {
             "nobody listens": partial(quiet_cli, "check", "--json"),
@@ -66,12 +69,13 @@ def test_nobody_listens_is_a_warning_with_the_command(answers: dict[str, Answer]
     assert sorted(advice) == [
         f"start one: celery -A tests.cli.app worker -Q {queue}" for queue in ("celery", "gpu")
     ]
+    assert verdicts(answer, "ledger") == ["warning"]
     assert answer.code == 0
 
 
 def test_all_down(answers: dict[str, Answer]) -> None:
     answer = answers["all down"]
-    assert [verdicts(answer, each) for each in ("key", "broker", "backend")] == [["failed"]] * 3
+    assert [verdicts(answer, each) for each in ("key", "broker", "backend", "ledger")] == [["failed"]] * 4
     assert answer.json["ok"] is False
     assert answer.code == 1
     assert "hunter2" not in answer.out

@@ -47,6 +47,8 @@ class MediaServer(ThreadingHTTPServer):
         self.seen: list[str] = []
         #: The Accept-Encoding of every request.
         self.accepted: list[str] = []
+        #: The Authorization of every request, None where it had none.
+        self.authorized: list[str | None] = []
         self.closing = threading.Event()
 
     @property
@@ -74,6 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.seen.append(self.path)
         self.server.accepted.append(self.headers["Accept-Encoding"])
+        self.server.authorized.append(self.headers["Authorization"])
         reply = self.server.reply(urlsplit(self.path).path)
         self.send_response(reply.status)
         headers = {"Content-Length": str(len(reply.body) if reply.length is None else reply.length)}

@@ -5,15 +5,20 @@ from __future__ import annotations
 import gzip
 import logging
 import socket
+import threading
 import traceback
+from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
+from celery_agents.dependencies import http
 from celery_agents.dependencies.download import (
     MAX_BYTES_VARIABLE,
     TOTAL_SECONDS_VARIABLE,
     Limits,
+    _unfit,
     download,
 )
 from celery_agents.errors import DownloadError, SetupError
@@ -63,13 +68,6 @@ def test_the_limit_holds_for_what_is_unpacked(make_item: MakeItem) -> None:
     reply = Reply(gzip.compress(bytes(1_000_000)), headers={"Content-Encoding": "gzip"})
 
     assert "it is larger than 5000 bytes" in str(refused(make_item("image", reply), Limits(max_bytes=5000)))
-
-
-def test_a_redirect_is_followed(server: MediaServer, make_item: MakeItem) -> None:
-    server.replies["/elsewhere"] = [Reply(b"here")]
-    item = make_item("image", Reply(status=302, headers={"Location": f"{server.url}/elsewhere"}))
-
-    assert fetch(item) == b"here"
 
 
 # What may pass is tried again.
@@ -138,13 +136,6 @@ def test_only_http_is_fetched(make_item: MakeItem, url: str) -> None:
     assert not error.transient
 
 
-def test_a_redirect_to_another_scheme_is_refused(make_item: MakeItem) -> None:
-    error = refused(make_item("image", Reply(status=302, headers={"Location": "file:///etc/hostname"})))
-
-    assert "InvalidSchema" in str(error)
-    assert not error.transient
-
-
 def test_an_item_without_a_signed_url_is_a_value_error(make_item: MakeItem) -> None:
     item = make_item("scene")
 
@@ -153,6 +144,87 @@ def test_an_item_without_a_signed_url_is_a_value_error(make_item: MakeItem) -> N
         pytest.raises(ValueError, match=f"Storage item {item.uuid} has no signed URL"),
     ):
         fetch(item)
+
+
+# Where a signed URL leads.
+
+
+def test_a_redirect_is_followed(server: MediaServer, make_item: MakeItem) -> None:
+    server.replies["/elsewhere"] = [Reply(b"here")]
+    item = make_item("image", Reply(status=302, headers={"Location": "/elsewhere"}))
+
+    assert fetch(item) == b"here"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_five_redirects_are_followed_and_not_six(
+    server: MediaServer, make_item: MakeItem, status: int
+) -> None:
+    for number in range(6):
+        server.replies[f"/{number}"] = [Reply(status=status, headers={"Location": f"/{number + 1}"})]
+    server.replies["/6"] = [Reply(b"here")]
+
+    assert fetch(make_item("image", signed_url=f"{server.url}/1?{SECRET}")) == b"here"
+    error = refused(make_item("image", signed_url=f"{server.url}/0?{SECRET}"))
+    assert "it was redirected more than 5 times" in str(error)
+    assert not error.transient
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/x", "gopher://127.0.0.1/"])
+def test_a_redirect_to_another_scheme_is_refused(make_item: MakeItem, address: str) -> None:
+    error = refused(make_item("image", Reply(status=302, headers={"Location": address})))
+
+    assert "it was redirected to what is neither http nor https" in str(error)
+    assert not error.transient
+
+
+def test_a_redirect_from_https_to_http_is_refused() -> None:
+    failure = _unfit("https://media/x", "http://media/x")
+    assert failure is not None
+    assert "from https to http" in failure.detail
+    assert _unfit("http://media/x", "https://media/x") is None
+
+
+def test_a_redirect_to_this_machine_asks_it_nothing(make_item: MakeItem) -> None:
+    """From another host it must not lead inside; what was connected to before anybody knew is told nothing."""
+    with socket.create_server(("127.0.0.2", 0)) as inside:
+        address = f"http://127.0.0.2:{inside.getsockname()[1]}/latest/meta-data"
+        error = refused(make_item("image", Reply(status=302, headers={"Location": address})))
+        inside.settimeout(10)
+        with inside.accept()[0] as connection:
+            assert connection.recv(1000) == b""
+
+    assert "it was redirected to the machine of this worker" in str(error)
+    assert not error.transient
+
+
+@pytest.mark.parametrize(
+    ("address", "is_inside"),
+    [
+        ("127.0.0.1", True),
+        ("169.254.169.254", True),  # where clouds tell a machine its credentials
+        ("0.0.0.0", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("fe80::1%eth0", True),
+        ("10.0.0.5", False),  # an object store of one's own
+        ("8.8.8.8", False),
+        ("2001:4860:4860::8888", False),
+    ],
+)
+def test_what_is_inside(address: str, is_inside: bool) -> None:
+    assert http.is_inside(address) is is_inside
+
+
+def test_no_password_of_this_user_is_sent_along(
+    server: MediaServer, make_item: MakeItem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    fetch(make_item("image", b"x"))
+
+    assert server.authorized == [None]
 
 
 # Signed URLs expire.
@@ -211,6 +283,36 @@ def test_a_body_that_only_drips_is_cut_off(make_item: MakeItem) -> None:
 
     assert f"it took longer than 0.2 seconds (set {TOTAL_SECONDS_VARIABLE} to allow more)" in str(error)
     assert error.transient
+
+
+def test_headers_that_only_drip_are_cut_off(make_item: MakeItem) -> None:
+    """Each byte is in time; only all of them together are not."""
+    done = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            while not done.wait(0.01):
+                connection.sendall(b".")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        item = make_item("image", signed_url=f"http://127.0.0.1:{listener.getsockname()[1]}/x?{SECRET}")
+        try:
+            error = refused(item, Limits(total_seconds=0.3))
+        finally:
+            done.set()
+            thread.join()
+
+    assert "it took longer than 0.3 seconds" in str(error)
+
+
+def test_a_bomb_in_a_bomb_is_not_unpacked(make_item: MakeItem) -> None:
+    bomb = gzip.compress(gzip.compress(bytes(10_000_000)))
+    error = refused(make_item("image", Reply(bomb, headers={"Content-Encoding": "gzip, gzip"})))
+
+    assert "it is compressed several times over" in str(error)
 
 
 def test_a_server_that_falls_silent_is_given_up(make_item: MakeItem) -> None:

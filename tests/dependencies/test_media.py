@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,7 +17,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from celery_agents.dependencies import dep_asset, dep_client, dep_single_frame, dep_storage_item
+from celery_agents.dependencies import (
+    dep_asset,
+    dep_client,
+    dep_single_frame,
+    dep_storage_item,
+    media,
+    videos,
+)
 from celery_agents.errors import DownloadError
 
 from .conftest import MakeItem, MediaServer, Reply
@@ -200,6 +211,50 @@ def test_an_image_too_large_to_decode_safely_is_a_value_error(
         dep_single_frame(make_item("image", encode(halves(RED, BLUE))))
 
 
+def test_a_video_of_frames_too_large_to_decode_safely_is_a_value_error(
+    make_item: MakeItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(videos, "MAX_PIXELS", 64 * 32 - 1)
+    with pytest.raises(
+        ValueError, match="cannot be decoded: its frames have 2,048 pixels; more than 2,047 are"
+    ):
+        dep_single_frame(make_item("video", video(RED)))
+    monkeypatch.setattr(videos, "MAX_PIXELS", 100_000)  # a decoder adds a margin
+    assert dep_single_frame(make_item("video", video(RED))).shape == (32, 64, 3)
+
+
+def test_postscript_is_not_run(make_item: MakeItem) -> None:
+    postscript = encode(halves(RED, BLUE), "EPS")
+    with pytest.raises(ValueError, match="UnidentifiedImageError"):
+        dep_single_frame(make_item("image", postscript))
+
+
+class Named(BytesIO):
+    """A file with a name, by which FFmpeg makes up its mind as well."""
+
+    name = "list.m3u8"
+
+
+def test_a_playlist_leads_nowhere(server: MediaServer, make_item: MakeItem) -> None:
+    """A video may be a list of addresses where its parts are; FFmpeg would fetch them from wherever it says."""
+    playlist = (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{server.url}/part.ts\n#EXT-X-ENDLIST\n".encode()
+    )
+    server.replies["/part.ts"] = [Reply(video(RED))]
+    for file in (BytesIO(playlist), Named(playlist)):
+        with pytest.raises(ValueError, match="InvalidDataError"):
+            videos.decode_first_frame(file)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        dep_single_frame(make_item("video", playlist))
+    assert [path for path in server.seen if "part.ts" in path] == []
+
+
+def test_a_session_description_opens_no_port(make_item: MakeItem) -> None:
+    description = b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        dep_single_frame(make_item("video", description))
+
+
 def test_a_video_without_frames_has_no_first_one(make_item: MakeItem) -> None:
     file = BytesIO()
     with av.open(file, "w", format="avi") as container:
@@ -293,6 +348,40 @@ def test_asset_leaves_nothing_behind_when_the_download_fails(
     assert list(tmp_path.iterdir()) == []
 
 
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file of this process have more than 2 kB: what the system answers is like what a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [3_000, 200_000])
+@pytest.mark.parametrize(
+    "fetch", [lambda item: next(dep_asset(item)), dep_single_frame], ids=["asset", "frame"]
+)
+def test_a_disk_that_is_full_may_have_room_later(
+    make_item: MakeItem,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fetch: Callable[[Any], Any],
+    size: int,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(media, "SPOOLED_BYTES", 1_000)
+    item = make_item("video", bytes(size))
+    with (
+        full_disk(),
+        pytest.raises(DownloadError, match=r"could not be written to .*: File too large") as caught,
+    ):
+        fetch(item)
+    assert caught.value.transient
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "suffix"),
     [
@@ -308,6 +397,11 @@ def test_asset_leaves_nothing_behind_when_the_download_fails(
         ("pdf", {}, ".pdf"),
         ("nifti", {}, ".octet-stream"),
         ("dicomFile", {}, ".octet-stream"),
+        # What is no suffix is left out.
+        ("image", {"mime_type": "image/../../../x y"}, ""),
+        ("image", {"mime_type": "image/.."}, ""),
+        ("image", {"mime_type": "image/a\x00b"}, ""),
+        ("image", {"mime_type": f"image/{'x' * 300}"}, ""),
     ],
 )
 def test_suffix_is_the_best_guess(

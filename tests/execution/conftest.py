@@ -24,9 +24,20 @@ from celery_agents.messages import Carry, TaskOutcome
 from celery_agents.providers import PROVIDERS
 from celery_agents.retries import RetryPolicy
 from celery_agents.sandbox import Project, SandboxServer
+from celery_agents.watch import Unwatched, Watch
 
 STAGE = "Pre-label"
 FORWARD = "labelled"
+
+
+class StoppedWhen(Unwatched):
+    """Stops as soon as something holds."""
+
+    def __init__(self, holds: Callable[[], bool]) -> None:
+        self._holds = holds
+
+    def is_stopping(self) -> bool:
+        return self._holds()
 
 
 @dataclass
@@ -46,16 +57,14 @@ class Bench:
         carry: Carry | None = None,
         report: Callable[[int, int], None] = lambda done, failed: None,
         delivery: Delivery | None = None,
-        is_stopping: Callable[[], bool] = lambda: False,
+        watch: Watch | None = None,
         clock: Callable[[], float] = time.monotonic,
         **options: Any,
     ) -> Execution:
         options.setdefault("retry", RetryPolicy(retry_jitter=False))
         agent = Agent(stage=STAGE, plan=plan(function, PROVIDERS.keys()), **options)
         batch = Batch(self.specs if specs is None else specs, carry or Carry())
-        return execute(
-            batch, agent, self.gateway, report, delivery=delivery, is_stopping=is_stopping, clock=clock
-        )
+        return execute(batch, agent, self.gateway, report, delivery=delivery, watch=watch, clock=clock)
 
     def again(self, function: Callable[..., Any], execution: Execution, **options: Any) -> Execution:
         """Run the next attempt of what *execution* left over."""

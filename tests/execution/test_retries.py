@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -10,12 +12,13 @@ from encord.workflow.stages.agent import AgentTask
 
 from celery_agents import Outcome
 from celery_agents.batch import Execution
-from celery_agents.messages import Carry, TaskSpec
+from celery_agents.gateway.project import Gateway
+from celery_agents.messages import Carry, TaskError, TaskSpec
 from celery_agents.retries import RetryPolicy
 from celery_agents.sandbox import Fault
 
 from .agents import FORWARD, proceed, save
-from .conftest import Bench
+from .conftest import Bench, StoppedWhen
 
 PASSING = [
     Fault(call="", status=500),
@@ -30,10 +33,12 @@ PASSING = [
 CALLS = ["label_rows.list", "labels.create", "labels.save", "tasks.actions"]
 
 
-def once(fault: Fault, call: str) -> Fault:
+def in_one_attempt(fault: Fault, call: str) -> Fault:
+    """Return *fault* for as often as one attempt makes *call*: a save is insisted on, unless Encord wants to be left alone."""
+    is_insisted_on = call == "labels.save" and fault.status != 429
     return Fault(
         call=call,
-        nth=(1,),
+        nth=(1, 2, 3) if is_insisted_on else (1,),
         status=fault.status,
         retry_after=fault.retry_after,
         html=fault.html,
@@ -51,7 +56,7 @@ def counts(execution: Execution) -> Counter[Outcome]:
 )
 def test_trouble_that_passes_goes_round_again(bench: Bench, call: str, fault: Fault) -> None:
     """Each kind of passing trouble, with each call of a batch: nothing is decided wrongly, and the next attempt ends it."""
-    bench.sandbox.faults.add(once(fault, call))
+    bench.sandbox.faults.add(in_one_attempt(fault, call))
     execution = bench.execute(save)
     assert (execution.outcomes, len(execution.again)) == ([], 10)
     assert execution.countdown == (7 if fault.retry_after else 2)
@@ -59,6 +64,15 @@ def test_trouble_that_passes_goes_round_again(bench: Bench, call: str, fault: Fa
     assert (counts(ended), ended.again) == ({Outcome.PROCEEDED: 10}, [])
     assert set(bench.moves().values()) == {1}
     assert len(bench.moves()) == 10
+
+
+@pytest.mark.parametrize("fault", [Fault(call="", status=503), Fault(call="", drop="after")])
+def test_a_save_is_insisted_on_so_that_no_agent_runs_again(bench: Bench, fault: Fault) -> None:
+    bench.sandbox.faults.add(replace(fault, call="labels.save", nth=(1, 2)))
+    ended: list[Execution] = []
+    calls = bench.calls_of(lambda: ended.append(bench.execute(save)))
+    assert counts(ended[0]) == {Outcome.PROCEEDED: 10}
+    assert calls["labels.save"] == 3
 
 
 def test_a_move_that_did_not_get_through_runs_no_agent_again(bench: Bench) -> None:
@@ -80,6 +94,54 @@ def test_a_move_whose_answer_was_lost_is_ours(bench: Bench) -> None:
     ended = bench.again(proceed, bench.execute(proceed))
     assert counts(ended) == {Outcome.PROCEEDED: 10}
     assert {each.pathway_name for each in ended.outcomes} == {FORWARD}
+
+
+def stopped(bench: Bench, execution: Execution) -> Execution:
+    return bench.again(proceed, execution, watch=StoppedWhen(lambda: True))
+
+
+def without_a_project(bench: Bench, execution: Execution) -> Execution:
+    bench.sandbox.faults.add(Fault(call="projects.get", status=503, nth=(1,)))
+    elsewhere = Gateway(bench.gateway.project_hash, bench.gateway.client)
+    ended = replace(bench, gateway=elsewhere).again(proceed, execution)
+    assert len(ended.again) == 10
+    return ended
+
+
+def test_trouble_of_others_is_no_attempt_of_ones_own(bench: Bench) -> None:
+    """One fails in the first attempt, another only in the second: each has the retry that the policy allows."""
+    first, second = (TaskSpec.decode(raw).uuid for raw in bench.specs[:2])
+    failing = {1: first, 2: second}
+
+    def agent(task: AgentTask) -> str:
+        if task.uuid == failing.get(attempt):
+            raise TimeoutError("model server")
+        return FORWARD
+
+    policy = RetryPolicy(autoretry_for=(TimeoutError,), max_retries=1, retry_jitter=False)
+    attempt = 1
+    execution = bench.execute(agent, bench.specs[:1], retry=policy)
+    attempt = 2
+    later = Carry(errors=execution.carry.errors, attempt=2)
+    execution = bench.execute(agent, bench.specs[:2], carry=later, retry=policy)
+    assert [TaskSpec.decode(raw).uuid for raw in execution.again] == [second]
+    attempt = 3
+    assert counts(bench.again(agent, execution, retry=policy)) == {Outcome.PROCEEDED: 2}
+
+
+@pytest.mark.parametrize("attempt", [stopped, without_a_project])
+def test_an_attempt_that_gets_nowhere_forgets_nothing(
+    bench: Bench, attempt: Callable[[Bench, Execution], Execution]
+) -> None:
+    """It does not come to the moves that the one before left to it; the next one still knows them."""
+    bench.sandbox.faults.add(Fault(call="tasks.actions", nth=(1,), drop="after"))
+    first = bench.execute(proceed)
+    between = attempt(bench, first)
+    assert between.carry.moves == first.carry.moves
+    assert {uuid: errors[:1] for uuid, errors in between.carry.errors.items()} == first.carry.errors
+    ended = bench.again(proceed, between)
+    assert counts(ended) == {Outcome.PROCEEDED: 10}
+    assert set(bench.moves().values()) == {1}
 
 
 def test_a_move_whose_answer_was_lost_and_went_elsewhere_is_somebody_elses(bench: Bench) -> None:
@@ -150,7 +212,9 @@ def test_retries_that_are_used_up_keep_every_error(bench: Bench) -> None:
 def test_in_the_last_attempt_a_refusal_that_looks_passing_is_narrowed_down(bench: Bench) -> None:
     """A bundle that is answered with 500 each time it holds the guilty one takes no other along in the end."""
     bench.sandbox.faults.add(Fault(call="labels.save", nth=(1,), status=500))
-    execution = bench.execute(save, carry=Carry(attempt=11))
+    trouble = tuple(TaskError(type="a.b", detail="503", transient=True) for _ in range(10))
+    carry = Carry(errors={TaskSpec.decode(raw).uuid: trouble for raw in bench.specs}, attempt=11)
+    execution = bench.execute(save, carry=carry)
     assert counts(execution) == {Outcome.PROCEEDED: 10}
 
 

@@ -9,7 +9,7 @@ from encord.exceptions import UnknownException
 from encord.http.constants import RequestsSettings
 from encord.user_client import EncordUserClient
 
-from celery_agents.gateway.client import READ_TIMEOUT
+from celery_agents.gateway.client import requests_settings
 from celery_agents.gateway.project import Gateway
 from celery_agents.sandbox import Fault, SandboxServer
 
@@ -34,6 +34,8 @@ def test_a_client_of_the_users_is_bounded(settings: RequestsSettings) -> None:
         with pytest.raises(UnknownException):
             gateway.tasks_at(stage, [uuid4()])
         assert sandbox.calls["tasks.list"] == before + 1
-        assert gateway.client.user_config.read_timeout == min(settings.read_timeout, READ_TIMEOUT)
+        assert gateway.client.user_config.read_timeout == min(
+            settings.read_timeout, requests_settings().read_timeout
+        )
         assert traces
         assert theirs.user_config.requests_settings is settings  # what is the user's stays as it was

@@ -31,10 +31,12 @@ class Story:
         ledger = self.ledger
         return [
             lambda: ledger.claim(STAGE, {"a": TASKS}, TTL),
+            lambda: ledger.confirm(STAGE, {"a": TASKS}, TTL),
             self._take_over,
             lambda: ledger.note_running(STAGE, "a", self.token, FIRST),
             self._take_over,
             lambda: ledger.note_running(STAGE, "a", self.token, None),
+            lambda: ledger.note_death("a", "killed"),
             lambda: ledger.hold(STAGE, "a", self.token, TASKS, TTL),
             lambda: self._settle(FIRST, is_last=False),
             lambda: self._settle(SECOND, is_last=True),
@@ -47,7 +49,7 @@ class Story:
             lambda: ledger.discard(TASKS),
             lambda: ledger.pause(STAGE, TTL),
             lambda: ledger.paused_for(STAGE),
-            lambda: ledger.cancel("a", TTL),
+            lambda: ledger.cancel(["a"], TTL),
             lambda: ledger.is_cancelled("a"),
             lambda: ledger.lock_sweep(STAGE, "beat", TTL),
             lambda: ledger.unlock_sweep(STAGE, "beat"),

@@ -183,7 +183,7 @@ def test_ids_with_odd_characters_are_kept_as_their_digest(ledger: Ledger) -> Non
     token = ledger.take_over(STAGE, odd, [task], TTL).token
     assert ledger.hold(STAGE, odd, token, [task], TTL).held == {task}
     assert len(ledger.who_holds(STAGE, [task])[task].message_id) < 100
-    ledger.cancel(odd, TTL)
+    ledger.cancel([odd], TTL)
     assert ledger.is_cancelled(odd)
 
 
@@ -239,3 +239,18 @@ def _assert_each_once(granted: list[Any], tasks: list[UUID]) -> None:
 
 def test_a_claim_says_whether_its_message_waits() -> None:
     assert Claim("a", 0, 1.0).is_queued
+
+
+def test_what_is_in_its_queue_is_claimed_for_longer(ledger: Ledger) -> None:
+    """A producer claims for a short time, sends, and confirms; in between a worker may have begun or ended."""
+    first, second, third = some(3)
+    ledger.claim(STAGE, {"queued": [first], "running": [second], "done": [third]}, 5.0)
+    token = ledger.take_over(STAGE, "running", [second], 7.0).token
+    done = ledger.take_over(STAGE, "done", [third], 7.0).token
+    settle(ledger, "done", done, [proceeded(third)])
+    batches = {"queued": [first], "running": [second], "done": [third], "never sent": some(1)}
+    assert ledger.confirm(STAGE, batches, 500.0) == 1
+    claims = ledger.who_holds(STAGE, [first, second, third])
+    assert claims.keys() == {first, second}
+    assert 400 < claims[first].seconds_left <= 500
+    assert (claims[second].seconds_left <= 7, claims[second].token) == (True, token)

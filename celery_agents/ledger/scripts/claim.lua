@@ -10,7 +10,7 @@ for at = rest, #ARGV, 2 do
   for i, uuid in ipairs(uuids) do
     local claim = claims[i]
     local is_own = claim and claim.message_id == message_id
-    if is_own or is_forced or not (claim and claim.is_live) then
+    if is_own or is_forced or not holder_of(claim, cancelled, now) then
       granted[#granted + 1] = uuid
       -- Sent again while it runs already: the token of the delivery that runs stays good.
       values[#values + 1] = (is_own and whole(claim.token) or '0') .. ' ' .. message_id

@@ -1,5 +1,6 @@
 -- Note which agent task a careful delivery is on, or '' for none.
 -- Reply: is held, is cancelled, milliseconds of pause.
+local _, now = clock()
 local is_held = redis.call('HGET', message, 'token') == token
 if is_held and task_uuid ~= '' then
   is_held = redis.call('HGET', holders, task_uuid) == token .. ' ' .. message_id
@@ -11,4 +12,4 @@ if is_held then
     redis.call('HSET', message, 'running', task_uuid)
   end
 end
-return {is_held and 1 or 0, redis.call('EXISTS', cancelled), milliseconds_left(pause)}
+return {is_held and 1 or 0, is_cancelled(cancelled, message_id, now) and 1 or 0, milliseconds_left(pause)}

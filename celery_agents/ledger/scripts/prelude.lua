@@ -77,6 +77,18 @@ local function read_claims(deadlines, holders, uuids, now)
   return claims
 end
 
+-- Whether somebody has cancelled a message.
+local function is_cancelled(cancelled, message_id, now)
+  return tonumber(redis.call('ZSCORE', cancelled, message_id) or 0) > now
+end
+
+-- Who holds a claim against another message: nobody, where its own waits in a queue and is cancelled.
+local function holder_of(claim, cancelled, now)
+  if claim and claim.is_live and not (claim.token == 0 and is_cancelled(cancelled, claim.message_id, now)) then
+    return claim.message_id
+  end
+end
+
 local function set_claims(deadlines, holders, uuids, values, now, ttl)
   if #uuids == 0 then
     return

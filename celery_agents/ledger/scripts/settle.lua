@@ -1,11 +1,16 @@
--- Record outcomes, release their claims, and end the delivery if it is at its end. Outcomes come in fours:
--- UUID, kind, what follows token and time in its record, the same for its failure or ''.
+-- Record outcomes, release their claims, and end the delivery if it is at its end. Outcomes come in one text: of each a
+-- line with UUID, kind, and two lengths, then what follows token and time in its record, and the same for its failure.
 -- Reply: the UUIDs for which a newer delivery decides; of them nothing was written.
 local _, now = clock()
 local mine, my_token = token .. ' ' .. message_id, tonumber(token)
-local task_uuids = {}
-for at = rest, #ARGV, 4 do
-  task_uuids[#task_uuids + 1] = ARGV[at]
+local task_uuids, kinds, tails, failures_of = {}, {}, {}, {}
+local at = 1
+while at <= #settled do
+  local uuid, kind, record_length, failure_length, start = string.match(settled, '^(%x+) (%u+) (%d+) (%d+)\n()', at)
+  local i, middle = #task_uuids + 1, start + tonumber(record_length)
+  at = middle + tonumber(failure_length)
+  task_uuids[i], kinds[i] = uuid, kind
+  tails[i], failures_of[i] = string.sub(settled, start, middle - 1), string.sub(settled, middle, at - 1)
 end
 local names = names_at(stage, task_uuids)
 local values = in_chunks('HMGET', holders, task_uuids)
@@ -14,11 +19,11 @@ local superseded, released = {}, {}
 
 -- Without a claim (it was released, or everything was flushed) the newest token is right.
 local function decides(i)
-  local newest = parse_record(records[i])
-  if parse_holder(values[i]) then
-    return values[i] == mine
+  if values[i] == mine then
+    return true
   end
-  return not newest or newest.token <= my_token
+  local newest = parse_record(records[i])
+  return not parse_holder(values[i]) and (not newest or newest.token <= my_token)
 end
 
 -- What is to be written, gathered so that each key is written once and not once for each outcome.
@@ -74,9 +79,8 @@ local function trim(times, store, kept, most, index)
 end
 
 for i, uuid in ipairs(task_uuids) do
-  local at = rest + 4 * (i - 1)
   if decides(i) then
-    record(i, ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+    record(i, kinds[i], tails[i], failures_of[i])
     if values[i] == mine then
       released[#released + 1] = uuid
     end

@@ -1,6 +1,6 @@
 -- Begin a delivery: a new token, the claims of its agent tasks, and what earlier deliveries left behind.
--- Reply: token, deliveries, suspect or '', is cancelled, milliseconds of pause, {refused UUID, message id, ...},
--- {UUID, crashes, ...}, {UUID settled by this message before, record, ...}
+-- Reply: token, deliveries, suspect or '', how the delivery before died or '', is cancelled, milliseconds of pause,
+-- {refused UUID, message id, ...}, {UUID, crashes, ...}, {UUID settled by this message before, record, ...}
 local microseconds, now = clock()
 purge_claims(deadlines, holders, now)
 local names = names_at(stage, task_uuids)
@@ -20,7 +20,7 @@ for i, uuid in ipairs(task_uuids) do
   if record and record.message_id == message_id then
     settled[#settled + 1] = uuid
     settled[#settled + 1] = presentable(records[i], longest)
-  elseif claim and claim.is_live and claim.message_id ~= message_id then
+  elseif (holder_of(claim, cancelled, now) or message_id) ~= message_id then
     refused[#refused + 1] = uuid
     refused[#refused + 1] = claim.message_id
   else
@@ -34,7 +34,7 @@ end
 set_claims(deadlines, holders, granted, values, now, ttl)
 
 -- The delivery before this one never ended. If it noted what it was on, that one is the suspect.
-local suspect = redis.call('HGET', message, 'running') or ''
+local suspect, death = redis.call('HGET', message, 'running') or '', redis.call('HGET', message, 'death') or ''
 if suspect ~= '' then
   -- One sorted set holds count and expiry: the score is milliseconds, and three digits for the count.
   local name = suspect .. '/' .. stage
@@ -44,8 +44,8 @@ if suspect ~= '' then
   redis.call('ZREMRANGEBYSCORE', crashes, '-inf', whole(now * 1000))
   redis.call('ZREMRANGEBYRANK', crashes, 0, -10001)
   expire_no_sooner(crashes, crashes_kept)
-  redis.call('HDEL', message, 'running')
 end
+redis.call('HDEL', message, 'running', 'death')
 local counts = {}
 if redis.call('EXISTS', crashes) == 1 then
   for i, score in ipairs(in_chunks('ZMSCORE', crashes, names)) do
@@ -59,5 +59,5 @@ end
 redis.call('HSET', message, 'token', whole(token))
 local deliveries = redis.call('HINCRBY', message, 'deliveries', 1)
 expire_no_sooner(message, ttl + MESSAGE_KEPT)
-return {whole(token), deliveries, suspect, redis.call('EXISTS', cancelled), milliseconds_left(pause), refused, counts,
-        settled}
+return {whole(token), deliveries, suspect, presentable(death, longest), is_cancelled(cancelled, message_id, now) and 1 or 0,
+        milliseconds_left(pause), refused, counts, settled}

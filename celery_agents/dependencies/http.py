@@ -1,0 +1,152 @@
+"""HTTP within bounds that requests does not have: one deadline for everything that is read, and no way inside.
+
+The timeout of requests starts anew with each byte: a server that sends one a minute is read for hours, and its headers
+are read before there is a response to look at. Here every read of the socket ends at the deadline.
+
+A signed URL is Encord's, and may lead anywhere. Where the server behind it redirects, it must not be to this machine or
+to the address where clouds tell their machines secrets: such a connection is closed before anything is asked.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ipaddress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class InsideError(Exception):
+    """Raised where a request leads to this machine or to its link, and may not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What holds for a request.
+
+    Attributes:
+        deadline: Until when its answer may be read, on the monotonic clock.
+        may_be_inside: Whether it may go to this machine or its link.
+    """
+
+    deadline: float
+    may_be_inside: bool
+
+
+_terms: ContextVar[Terms] = ContextVar("celery_agents_terms")
+
+
+@contextmanager
+def terms(deadline: float, *, may_be_inside: bool) -> Iterator[None]:
+    """Set what holds for the requests made, and the answers read, in the ``with`` block."""
+    token = _terms.set(Terms(deadline, may_be_inside))
+    try:
+        yield
+    finally:
+        _terms.reset(token)
+
+
+def bounded_session() -> requests.Session:
+    """Return a session whose requests must be made within ``terms``."""
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter())
+    # What a ~/.netrc has for the host would be a second signature beside the URL's own, which object stores refuse.
+    session.auth = _as_it_is
+    return session
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _UntilDeadline(io.RawIOBase):
+    """A socket's bytes, until the deadline."""
+
+    def __init__(self, socket: Any, stream: io.RawIOBase) -> None:
+        self._socket = socket
+        self._stream = stream
+        self._patience = socket.gettimeout()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = _terms.get().deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        self._socket.settimeout(left if self._patience is None else min(left, self._patience))
+        return self._stream.readinto(buffer)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        # http.client.HTTPResponse.fp: from where status, headers and body are read.
+        self.fp = io.BufferedReader(_UntilDeadline(sock, self.fp.detach()))
+
+
+class _Bounded:
+    """What both kinds of connection have."""
+
+    response_class = _Response  # http.client.HTTPConnection.response_class
+    sock: Any
+    proxy: Any
+
+    def connect(self) -> None:
+        """Connect, and turn back where it led inside and may not."""
+        super().connect()  # type: ignore[misc]
+        # Through a proxy only the proxy knows where it leads.
+        if not _terms.get().may_be_inside and self.proxy is None and is_inside(self.sock.getpeername()[0]):
+            self.sock.close()
+            raise InsideError("an address of this machine or its link")
+
+
+class _Connection(_Bounded, HTTPConnection):  # type: ignore[misc]  # as above
+    pass
+
+
+class _TLSConnection(_Bounded, HTTPSConnection):  # type: ignore[misc]  # as above
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Makes connections of ours, directly and through proxies."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
+        return manager
+
+
+def is_inside(address: str) -> bool:
+    """Whether an IP address is this machine's own, or of its link only."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.is_loopback or found.is_link_local or found.is_unspecified

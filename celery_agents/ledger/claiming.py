@@ -1,0 +1,202 @@
+"""The ledger's operations on claims: from the producer's, over each delivery's, to their release."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from uuid import UUID
+
+from celery_agents.ledger import calls
+from celery_agents.ledger.keys import plain_id
+from celery_agents.ledger.part import Part, groups, milliseconds, pairs, uuid_or_none
+from celery_agents.ledger.records import RECORD_LIMIT, decoded
+from celery_agents.ledger.replies import Claim, Claimed, Held, Standing, Takeover
+from celery_agents.ledger.scripts import Packed, packed
+from celery_agents.redaction import bounded
+
+#: Seconds for which a crash counts against an agent task. A week: a poison one that is swept every hour is not given
+#: three new lives each time, and one that was repaired is forgiven in the end.
+CRASHES_KEPT = 7 * 24 * 3600.0
+#: Longest note of how a process died, in characters.
+DEATH_LIMIT = 500
+
+
+class Claiming(Part):
+    """Which message has an agent task."""
+
+    def claim(
+        self,
+        stage_uuid: UUID,
+        batches: Mapping[str, Collection[UUID]],
+        ttl: float,
+        *,
+        force: bool = False,
+    ) -> Claimed:
+        """Claim agent tasks before their messages are sent.
+
+        Args:
+            stage_uuid: Their stage.
+            batches: Message id -> the agent tasks that this message shall carry.
+            ttl: How long a message may wait in its queue before a sweep may send its agent tasks once more.
+            force: Take what others hold as well; what they are running is then not committed.
+        """
+        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid), self.keys.cancelled
+        reply = self._connection.run(calls.Claim(*keys, milliseconds(ttl), force, pairs(batches)))
+        refused = {(wanted_by, UUID(uuid)): holder for wanted_by, uuid, holder in groups(reply, 3)}
+        return Claimed(
+            granted={
+                id_: tuple(
+                    uuid
+                    for uuid in dict.fromkeys(uuids)
+                    if not refused or (plain_id(id_), uuid) not in refused
+                )
+                for id_, uuids in batches.items()
+            },
+            held_by_others={uuid: holder for (_, uuid), holder in refused.items()},
+        )
+
+    def confirm(self, stage_uuid: UUID, batches: Mapping[str, Collection[UUID]], ttl: float) -> int:
+        """Let claims of messages that are in their queue by now last longer; return how many there still are.
+
+        Args:
+            stage_uuid: Their stage.
+            batches: Message id -> the agent tasks that it has claimed.
+            ttl: As for ``claim``.
+        """
+        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid)
+        return int(self._connection.run(calls.Confirm(*keys, milliseconds(ttl), pairs(batches))))
+
+    def take_over(
+        self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID], ttl: float
+    ) -> Takeover:
+        """Begin a delivery of a message: get a token newer than any, and its agent tasks, claimed or not.
+
+        Not granted is what another message holds, and what an earlier delivery of this message has settled.
+        """
+        id_, keys = plain_id(message_id), self.keys
+        call = calls.TakeOver(
+            deadlines=keys.deadlines(stage_uuid),
+            holders=keys.holders(stage_uuid),
+            message=keys.message(id_),
+            cancelled=keys.cancelled,
+            pause=keys.pause(stage_uuid),
+            crashes=keys.crashes,
+            outcomes=keys.outcomes,
+            stage=stage_uuid.hex,
+            message_id=id_,
+            ttl=milliseconds(ttl),
+            crashes_kept=milliseconds(CRASHES_KEPT),
+            longest=RECORD_LIMIT,
+            task_uuids=packed(task_uuids),
+        )
+        token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = (
+            self._connection.run(call)
+        )
+        held_by_others = {UUID(uuid): holder for uuid, holder in groups(refused, 2)}
+        ended = [uuid for uuid, _ in groups(settled, 2)]
+        records, _ = decoded((f"{uuid}/{stage_uuid.hex}", value) for uuid, value in groups(settled, 2))
+        return Takeover(
+            token=int(token),
+            # A record that cannot be read any more is still that of a settled agent task.
+            granted=frozenset(task_uuids) - held_by_others.keys() - {UUID(uuid) for uuid in ended},
+            held_by_others=held_by_others,
+            settled={record.task_uuid: record for record in records},
+            deliveries=deliveries,
+            suspect=uuid_or_none(suspect),
+            death=death,
+            crashes={UUID(uuid): count for uuid, count in groups(crashes, 2)},
+            is_cancelled=bool(is_cancelled),
+            paused_for=pause / 1000,
+        )
+
+    def note_running(self, stage_uuid: UUID, message_id: str, token: int, task_uuid: UUID | None) -> Standing:
+        """Note which agent task a careful delivery is on now, or that it is on none (None), as while it commits.
+
+        If the delivery dies, this is the suspect of the next. It stays noted until ``settle``, or the next note.
+        """
+        id_, keys = plain_id(message_id), self.keys
+        call = calls.NoteRunning(
+            holders=keys.holders(stage_uuid),
+            message=keys.message(id_),
+            cancelled=keys.cancelled,
+            pause=keys.pause(stage_uuid),
+            message_id=id_,
+            token=str(token),
+            task_uuid=task_uuid.hex if task_uuid else "",
+        )
+        is_held, is_cancelled, pause = self._connection.run(call)
+        return Standing(bool(is_held), bool(is_cancelled), pause / 1000)
+
+    def note_death(self, message_id: str, how: str) -> bool:
+        """Note how the process of a message's delivery died, for the next one; return whether that can be of use."""
+        message = self.keys.message(plain_id(message_id))
+        return bool(self._connection.run(calls.NoteDeath(message, bounded(how, DEATH_LIMIT))))
+
+    def hold(
+        self, stage_uuid: UUID, message_id: str, token: int, task_uuids: Collection[UUID], ttl: float
+    ) -> Held:
+        """Ask, before a commit, which agent tasks are still this delivery's, and renew their claims.
+
+        Not held is what a newer delivery, another message, a release or a flush has taken. A claim that has only lapsed
+        is still held, for a day.
+        """
+        id_, keys = plain_id(message_id), self.keys
+        call = calls.Hold(
+            deadlines=keys.deadlines(stage_uuid),
+            holders=keys.holders(stage_uuid),
+            message=keys.message(id_),
+            cancelled=keys.cancelled,
+            pause=keys.pause(stage_uuid),
+            message_id=id_,
+            token=str(token),
+            ttl=milliseconds(ttl),
+            task_uuids=packed(task_uuids),
+        )
+        lost, is_cancelled, is_superseded, pause = self._connection.run(call)
+        held = frozenset(task_uuids) - set(map(UUID, lost))
+        return Held(held, bool(is_cancelled), bool(is_superseded), pause / 1000)
+
+    def release(self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID] | None = None) -> int:
+        """Release what a message holds: it was revoked, has expired, or was rejected. Return how many there were.
+
+        Without *task_uuids* every claim of the stage is looked at: two round trips for each thousand.
+        """
+        id_ = plain_id(message_id)
+        if task_uuids is not None:
+            return self._release(stage_uuid, id_, packed(task_uuids))
+        return self._release_where(stage_uuid, id_)
+
+    def release_all(self, stage_uuid: UUID, *, queued_only: bool = False) -> int:
+        """Release every claim of a stage, as after a queue was purged; return how many there were.
+
+        What is running then is not committed, unless *queued_only* leaves alone what a worker has taken over. Two round
+        trips for each thousand claims.
+        """
+        return self._release_where(stage_uuid, "", queued_only=queued_only)
+
+    def _release_where(self, stage_uuid: UUID, id_: str, *, queued_only: bool = False) -> int:
+        number = 0
+        for items in self._connection.hash_items(self.keys.holders(stage_uuid)):
+            hexes = [
+                uuid
+                for uuid, holder in items.items()
+                if len(uuid) == 32 and (not id_ or holder.endswith(f" {id_}"))
+            ]
+            number += self._release(stage_uuid, id_, Packed("".join(hexes)), queued_only=queued_only)
+        return number
+
+    def _release(self, stage_uuid: UUID, id_: str, task_uuids: Packed, *, queued_only: bool = False) -> int:
+        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid)
+        return int(self._connection.run(calls.Release(*keys, id_, queued_only, task_uuids)))
+
+    def in_flight(self, stage_uuid: UUID) -> int:
+        """Return how many agent tasks of a stage are claimed."""
+        return int(self._connection.run(calls.InFlight(self.keys.deadlines(stage_uuid))))
+
+    def who_holds(self, stage_uuid: UUID, task_uuids: Collection[UUID]) -> dict[UUID, Claim]:
+        """Return the claims on these agent tasks; those that nobody claims are left out."""
+        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid)
+        reply = self._connection.run(calls.WhoHolds(*keys, packed(task_uuids)))
+        return {
+            UUID(uuid): Claim(message_id, int(token), int(left) / 1000)
+            for uuid, message_id, token, left in groups(reply, 4)
+        }

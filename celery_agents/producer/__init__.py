@@ -1,0 +1,27 @@
+"""The producer: list the agent tasks that wait at a stage, batch them, send the batches to the stage's Celery task.
+
+Pages are streamed: what is held is one flush of specs, and the ids of what was sent. Encord is the source of truth: an
+agent task that was listed and not sent, or sent and lost, is still at its stage, and the next sweep finds it.
+
+One sweep of one stage is a ``StageSweep``: it sends until nothing more waits, or something stands in its way, and can
+be gone on with. Three drive it: ``sweep`` once, waiting where it must; ``continuous`` again and again; and ``beat`` for
+a worker, which leaves to the next beat what it would have to wait for.
+"""
+
+from celery_agents.producer.filters import TASK_STATUSES, TaskFilters
+from celery_agents.producer.listing import SPECS_PER_FLUSH, encode_spec
+from celery_agents.producer.publishing import SweepableTask
+from celery_agents.producer.reports import SentMessage, StageReport, SweepReport
+from celery_agents.producer.sweeping import sweep
+
+__all__ = [
+    "SPECS_PER_FLUSH",
+    "TASK_STATUSES",
+    "SentMessage",
+    "StageReport",
+    "SweepReport",
+    "SweepableTask",
+    "TaskFilters",
+    "encode_spec",
+    "sweep",
+]
