@@ -22,7 +22,7 @@ demo: $(DEMO_READY)  ## two agent stages on real workers against a local sandbox
 	@$(BIN)/python -m examples.demo
 
 test: lint types  ## everything that CI runs: lint, types, layers, tests, the built wheel
-	$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadfile $(PYTEST_ARGS)
 
 chaos: $(DEV_READY)  ## the long tests: workers killed and brokers restarted for minutes, and 50,000 agent tasks
 	$(BIN)/python -m pytest -m "" -rP -o faulthandler_timeout=900 tests/chaos $(PYTEST_ARGS)

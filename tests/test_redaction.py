@@ -88,10 +88,10 @@ REPEATED = [
 @pytest.mark.parametrize("piece", REPEATED, ids=ascii)
 def test_no_text_takes_long(piece: str) -> None:
     """Seconds for a quarter of a megabyte, where a pattern that starts over takes minutes; and no more for 20 MB."""
-    began = time.monotonic()
+    began = time.thread_time()
     redact(piece * (250_000 // len(piece)))
     assert len(excerpt(piece * (20_000_000 // len(piece)), 1_000)) <= 1_000
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
 
 
 LIMIT = 1_000  # of the excerpts below
