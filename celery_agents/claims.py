@@ -87,9 +87,8 @@ def confirm(ledger: Ledger | None, stage_uuid: UUID, messages: Sequence[Outgoing
     """Let the claims of *messages*, which are in their queue now, last as long as they may wait there."""
     if ledger is None:
         return
-    batches = {message.message_id: [uuid for uuid, _ in message.specs] for message in messages}
     try:
-        ledger.confirm(stage_uuid, batches, QUEUED_SECONDS)
+        ledger.confirm(stage_uuid, [message.message_id for message in messages], QUEUED_SECONDS)
     except LedgerError as error:
         logger.warning(
             "If the messages just sent wait for more than %g s, a sweep may send their agent tasks once more: %s",

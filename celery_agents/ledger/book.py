@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from celery_agents.ledger.asking import Asking
 from celery_agents.ledger.claiming import Claiming
 from celery_agents.ledger.connection import Connection
 from celery_agents.ledger.keys import DEFAULT_PREFIX, Keys
+from celery_agents.ledger.listening import Listening
 from celery_agents.ledger.marking import Marking
 from celery_agents.ledger.part import Retention
 from celery_agents.ledger.recording import Recording
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 
-class Ledger(Claiming, Recording, Marking):
+class Ledger(Claiming, Recording, Marking, Asking, Listening):
     """What is in flight in one project, what became of it, and what failed.
 
     Each operation is one round trip, takes thousands of agent tasks at once, may be repeated, and raises LedgerError

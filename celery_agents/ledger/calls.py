@@ -9,11 +9,20 @@ from celery_agents.ledger.scripts import Call, Packed
 
 
 @dataclass(frozen=True)
-class Claim(Call):
+class OnClaims(Call):
+    """What is about the claims of a stage, see ``claims.lua``."""
+
+    holders: Key
+    queued: Key
+    running: Key
+    sizes: Key
+    batches: Key
+
+
+@dataclass(frozen=True)
+class Claim(OnClaims):
     """``rest`` are pairs of message id and packed agent tasks."""
 
-    deadlines: Key
-    holders: Key
     cancelled: Key
     ttl: int
     is_forced: bool
@@ -21,21 +30,17 @@ class Claim(Call):
 
 
 @dataclass(frozen=True)
-class Confirm(Call):
-    """``rest`` are pairs of message id and packed agent tasks."""
+class Confirm(OnClaims):
+    """``rest`` are message ids."""
 
-    deadlines: Key
-    holders: Key
     ttl: int
     rest: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class TakeOver(Call):
+class TakeOver(OnClaims):
     """Begin a delivery."""
 
-    deadlines: Key
-    holders: Key
     message: Key
     cancelled: Key
     pause: Key
@@ -71,11 +76,9 @@ class NoteDeath(Call):
 
 
 @dataclass(frozen=True)
-class Hold(Call):
+class Hold(OnClaims):
     """Check and renew before a commit."""
 
-    deadlines: Key
-    holders: Key
     message: Key
     cancelled: Key
     pause: Key
@@ -86,11 +89,9 @@ class Hold(Call):
 
 
 @dataclass(frozen=True)
-class Settle(Call):
+class Settle(OnClaims):
     """``settled`` is what ``records.encode`` gives."""
 
-    deadlines: Key
-    holders: Key
     message: Key
     crashes: Key
     outcomes: Key
@@ -111,29 +112,23 @@ class Settle(Call):
 
 
 @dataclass(frozen=True)
-class Release(Call):
-    """``message_id`` is empty for any."""
+class Release(OnClaims):
+    """``message_id`` is empty for any; ``task_uuids`` may be empty for all of a message."""
 
-    deadlines: Key
-    holders: Key
     message_id: str
     is_queued_only: bool
     task_uuids: Packed
 
 
 @dataclass(frozen=True)
-class InFlight(Call):
+class InFlight(OnClaims):
     """Count claims."""
-
-    deadlines: Key
 
 
 @dataclass(frozen=True)
-class WhoHolds(Call):
+class WhoHolds(OnClaims):
     """Read claims."""
 
-    deadlines: Key
-    holders: Key
     task_uuids: Packed
 
 
@@ -219,3 +214,31 @@ class UnlockSweep(Call):
 
     lock: Key
     holder: str
+
+
+@dataclass(frozen=True)
+class AskSweep(Call):
+    """Find or set the message that shall sweep a stage; a message sent less than *trusted* ago is on its way."""
+
+    asked: Key
+    message_id: str
+    ttl: int
+    trusted: int
+
+
+@dataclass(frozen=True)
+class ConfirmSweep(Call):
+    """Note that it was sent."""
+
+    asked: Key
+    message_id: str
+    ttl: int
+
+
+@dataclass(frozen=True)
+class NoteSent(Call):
+    """``what`` is a word."""
+
+    message: Key
+    ttl: int
+    what: str

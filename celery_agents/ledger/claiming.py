@@ -39,8 +39,14 @@ class Claiming(Part):
             ttl: How long a message may wait in its queue before a sweep may send its agent tasks once more.
             force: Take what others hold as well; what they are running is then not committed.
         """
-        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid), self.keys.cancelled
-        reply = self._connection.run(calls.Claim(*keys, milliseconds(ttl), force, pairs(batches)))
+        call = calls.Claim(
+            **self.keys.claims(stage_uuid),
+            cancelled=self.keys.cancelled,
+            ttl=milliseconds(ttl),
+            is_forced=force,
+            rest=pairs(batches),
+        )
+        reply = self._connection.run(call)
         refused = {(wanted_by, UUID(uuid)): holder for wanted_by, uuid, holder in groups(reply, 3)}
         return Claimed(
             granted={
@@ -54,16 +60,17 @@ class Claiming(Part):
             held_by_others={uuid: holder for (_, uuid), holder in refused.items()},
         )
 
-    def confirm(self, stage_uuid: UUID, batches: Mapping[str, Collection[UUID]], ttl: float) -> int:
-        """Let claims of messages that are in their queue by now last longer; return how many there still are.
+    def confirm(self, stage_uuid: UUID, message_ids: Collection[str], ttl: float) -> int:
+        """Let claims of messages that are in their queue by now last longer; return how many there are.
 
         Args:
             stage_uuid: Their stage.
-            batches: Message id -> the agent tasks that it has claimed.
+            message_ids: What was sent of what was claimed. What a worker has taken over meanwhile is left out.
             ttl: As for ``claim``.
         """
-        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid)
-        return int(self._connection.run(calls.Confirm(*keys, milliseconds(ttl), pairs(batches))))
+        ids = tuple(map(plain_id, message_ids))
+        claims = self.keys.claims(stage_uuid)
+        return int(self._connection.run(calls.Confirm(**claims, ttl=milliseconds(ttl), rest=ids)))
 
     def take_over(
         self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID], ttl: float
@@ -74,8 +81,7 @@ class Claiming(Part):
         """
         id_, keys = plain_id(message_id), self.keys
         call = calls.TakeOver(
-            deadlines=keys.deadlines(stage_uuid),
-            holders=keys.holders(stage_uuid),
+            **keys.claims(stage_uuid),
             message=keys.message(id_),
             cancelled=keys.cancelled,
             pause=keys.pause(stage_uuid),
@@ -86,7 +92,7 @@ class Claiming(Part):
             ttl=milliseconds(ttl),
             crashes_kept=milliseconds(CRASHES_KEPT),
             longest=RECORD_LIMIT,
-            task_uuids=packed(task_uuids),
+            task_uuids=packed(dict.fromkeys(task_uuids)),
         )
         token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = (
             self._connection.run(call)
@@ -115,7 +121,7 @@ class Claiming(Part):
         """
         id_, keys = plain_id(message_id), self.keys
         call = calls.NoteRunning(
-            holders=keys.holders(stage_uuid),
+            holders=keys.claims(stage_uuid)["holders"],
             message=keys.message(id_),
             cancelled=keys.cancelled,
             pause=keys.pause(stage_uuid),
@@ -141,8 +147,7 @@ class Claiming(Part):
         """
         id_, keys = plain_id(message_id), self.keys
         call = calls.Hold(
-            deadlines=keys.deadlines(stage_uuid),
-            holders=keys.holders(stage_uuid),
+            **keys.claims(stage_uuid),
             message=keys.message(id_),
             cancelled=keys.cancelled,
             pause=keys.pause(stage_uuid),
@@ -158,12 +163,14 @@ class Claiming(Part):
     def release(self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID] | None = None) -> int:
         """Release what a message holds: it was revoked, has expired, or was rejected. Return how many there were.
 
-        Without *task_uuids* every claim of the stage is looked at: two round trips for each thousand.
+        Args:
+            stage_uuid: The stage.
+            message_id: The message.
+            task_uuids: Of it only these; by default all.
         """
-        id_ = plain_id(message_id)
-        if task_uuids is not None:
-            return self._release(stage_uuid, id_, packed(task_uuids))
-        return self._release_where(stage_uuid, id_)
+        if task_uuids is not None and not task_uuids:
+            return 0
+        return self._release(stage_uuid, plain_id(message_id), packed(task_uuids or ()))
 
     def release_all(self, stage_uuid: UUID, *, queued_only: bool = False) -> int:
         """Release every claim of a stage, as after a queue was purged; return how many there were.
@@ -171,32 +178,30 @@ class Claiming(Part):
         What is running then is not committed, unless *queued_only* leaves alone what a worker has taken over. Two round
         trips for each thousand claims.
         """
-        return self._release_where(stage_uuid, "", queued_only=queued_only)
-
-    def _release_where(self, stage_uuid: UUID, id_: str, *, queued_only: bool = False) -> int:
-        number = 0
-        for items in self._connection.hash_items(self.keys.holders(stage_uuid)):
-            hexes = [
-                uuid
-                for uuid, holder in items.items()
-                if len(uuid) == 32 and (not id_ or holder.endswith(f" {id_}"))
-            ]
-            number += self._release(stage_uuid, id_, Packed("".join(hexes)), queued_only=queued_only)
-        return number
+        pages = self._connection.hash_items(self.keys.claims(stage_uuid)["holders"])
+        return sum(
+            self._release(
+                stage_uuid,
+                "",
+                Packed("".join(uuid for uuid in page if len(uuid) == 32)),
+                queued_only=queued_only,
+            )
+            for page in pages
+        )
 
     def _release(self, stage_uuid: UUID, id_: str, task_uuids: Packed, *, queued_only: bool = False) -> int:
-        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid)
-        return int(self._connection.run(calls.Release(*keys, id_, queued_only, task_uuids)))
+        claims = self.keys.claims(stage_uuid)
+        call = calls.Release(**claims, message_id=id_, is_queued_only=queued_only, task_uuids=task_uuids)
+        return int(self._connection.run(call))
 
     def in_flight(self, stage_uuid: UUID) -> int:
         """Return how many agent tasks of a stage are claimed."""
-        return int(self._connection.run(calls.InFlight(self.keys.deadlines(stage_uuid))))
+        return int(self._connection.run(calls.InFlight(**self.keys.claims(stage_uuid))))
 
     def who_holds(self, stage_uuid: UUID, task_uuids: Collection[UUID]) -> dict[UUID, Claim]:
         """Return the claims on these agent tasks; those that nobody claims are left out."""
-        keys = self.keys.deadlines(stage_uuid), self.keys.holders(stage_uuid)
-        reply = self._connection.run(calls.WhoHolds(*keys, packed(task_uuids)))
+        call = calls.WhoHolds(**self.keys.claims(stage_uuid), task_uuids=packed(task_uuids))
         return {
-            UUID(uuid): Claim(message_id, int(token), int(left) / 1000)
-            for uuid, message_id, token, left in groups(reply, 4)
+            UUID(uuid): Claim(message_id, bool(is_queued), int(left) / 1000)
+            for uuid, message_id, is_queued, left in groups(self._connection.run(call), 4)
         }

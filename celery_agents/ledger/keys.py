@@ -5,18 +5,23 @@ touch several. What is about agent tasks lies in hashes with a sorted set beside
 task: their number is bounded by the script that writes, the set gives the order, and a script needs to be told a
 handful of keys for a thousand agent tasks. Each key's expiry is set by the script that writes it.
 
-    deadlines:<stage>   zset    agent task -> when its claim lapses, milliseconds      claim's ttl and a day
-    holders:<stage>     hash    agent task -> "<token> <message id>", 0: in its queue  the same
-    message:<id>        hash    token, deliveries, running, death                       claim's ttl and a day
+    holders:<stage>     hash    agent task -> the message that claims it                claim's ttl and a day
+    queued:<stage>      zset    message in its queue -> when its claims lapse, ms      the same
+    running:<stage>     zset    message that was taken over -> the same                the same
+    sizes:<stage>       hash    message -> how many claims it has                      the same
+    batches:<stage>     hash    message -> the agent tasks that it got, packed         the same
+    message:<id>        hash    token, deliveries, running, death, sent                 claim's ttl and a day
     cancelled           zset    message -> until when, milliseconds                    the longest of them
     pause:<stage>       string  a mark                                                 the pause
     sweep:<stage>       string  who sweeps                                             as asked for
+    asked:<stage>       string  "<message id> <when it was sent, or 0>": shall sweep   as asked for
     crashes             zset    agent task/stage -> expiry and count                   a week
     outcomes            hash    agent task/stage -> record                             retention of outcomes
     outcomes:times      zset    agent task/stage -> when, milliseconds                 the same
     outcomes:by-data    zset    data hash/agent task/stage, in order of their names    the same
     failures            hash    agent task/stage -> record with its spec               retention of failures
     failures:times      zset    agent task/stage -> when, milliseconds                 the same
+    listeners:<queue>   zset    worker -> until when it counts, milliseconds           the last that counts
     stages              zset    stage -> when something was last settled there         the longer retention
 """
 
@@ -61,13 +66,10 @@ class Keys:
     def _key(self, *parts: str) -> Key:
         return Key(":".join((self.prefix, f"{{{self.project_hash}}}", *parts)))
 
-    def deadlines(self, stage: UUID) -> Key:
-        """When claims of a stage lapse."""
-        return self._key("deadlines", stage.hex)
-
-    def holders(self, stage: UUID) -> Key:
-        """Which messages have claims of a stage."""
-        return self._key("holders", stage.hex)
+    def claims(self, stage: UUID) -> dict[str, Key]:
+        """All that holds the claims of a stage, by the names of ``calls.OnClaims``."""
+        names = ("holders", "queued", "running", "sizes", "batches")
+        return {name: self._key(name, stage.hex) for name in names}
 
     def message(self, message_id: str) -> Key:
         """How often a message was taken over, and what it is on."""
@@ -85,6 +87,14 @@ class Keys:
     def sweep(self, stage: UUID) -> Key:
         """Who sweeps a stage."""
         return self._key("sweep", stage.hex)
+
+    def asked(self, stage: UUID) -> Key:
+        """Which message shall sweep a stage, since somebody asked for that."""
+        return self._key("asked", stage.hex)
+
+    def listeners(self, queue: str) -> Key:
+        """Which workers listen to a queue."""
+        return self._key("listeners", queue)
 
     @property
     def crashes(self) -> Key:

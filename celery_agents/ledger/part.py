@@ -35,7 +35,9 @@ class Part:
 
 def pairs(batches: Mapping[str, Collection[UUID]]) -> tuple[str, ...]:
     """Return message ids and packed agent tasks in turn, as scripts take them."""
-    return tuple(part for id_, uuids in batches.items() for part in (plain_id(id_), packed(uuids)))
+    return tuple(
+        part for id_, uuids in batches.items() for part in (plain_id(id_), packed(dict.fromkeys(uuids)))
+    )
 
 
 def milliseconds(seconds: float) -> int:

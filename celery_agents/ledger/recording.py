@@ -54,8 +54,7 @@ class Recording(Part):
     ) -> calls.Settle:
         keys = self.keys
         return calls.Settle(
-            deadlines=keys.deadlines(stage_uuid),
-            holders=keys.holders(stage_uuid),
+            **keys.claims(stage_uuid),
             message=keys.message(id_),
             crashes=keys.crashes,
             outcomes=keys.outcomes,

@@ -4,7 +4,8 @@
     {"outcome": {…}, "attempts": 1, "where": "worker@host"}
 
 The scripts compare tokens and filter by error type without decoding JSON. The token and the time are put in front by
-the script that writes, so that they are the server's.
+the script that writes, so that they are the server's. The JSON of the outcome leaves out what the line, or the name
+under which the record is kept, says already.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ BODY_LIMIT = 32_000
 #: How many of the errors of earlier attempts are kept where all are too many: the first ones and the last ones.
 EARLIER_ERRORS_KEPT = 4
 
+#: Fields of an outcome that its record's name or first line has.
+_TOLD_OUTSIDE = {"task_uuid", "data_hash", "outcome"}
 _NAME = re.compile(r"([0-9a-f]{32})/([0-9a-f]{32})")
-_HEAD = re.compile(r"\d{1,16} (?P<at>\d{1,15}) [A-Z]+ (?:[0-9a-f]{32}|-) (?P<message_id>\S+) \S+")
+_HEAD = re.compile(
+    r"\d{1,16} (?P<at>\d{1,15}) (?P<kind>[A-Z]+) (?P<data_hash>[0-9a-f]{32}|-) (?P<message_id>\S+) \S+"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,7 @@ class Record:
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    outcome: TaskOutcome
+    outcome: dict[str, Any]
     attempts: int = 1
     where: str = ""
     spec: str | None = None
@@ -72,10 +77,10 @@ class _Body(BaseModel):
 def encode(settlements: Iterable[Settlement], message_id: str, where: str) -> str:
     """Return *settlements* as ``settle.lua`` takes them, in one text.
 
-    Of each a line with agent task, kind, and the lengths in bytes of its record and of its failure, and then those two.
-    A hundred arguments for Redis would cost more than what is done with them.
+    Of each a line with agent task, kind, data hash, and the lengths in bytes of its record and of its failure, and then
+    those two. A hundred arguments for Redis would cost more than what is done with them.
     """
-    where = bounded(where, 200)
+    where = json.dumps(bounded(where, 200))
     return "".join([part for each in settlements for part in _encode(each, message_id, where)])
 
 
@@ -84,14 +89,15 @@ def _encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, s
     assert outcome.task_uuid is not None  # the ledger leaves out what has none
     data_hash = outcome.data_hash.hex if outcome.data_hash else "-"
     error_type = re.sub(r"[^!-~]", "_", outcome.error.type[:200]) if outcome.error else ""
-    head = f"{outcome.outcome} {data_hash} {message_id} {error_type or '-'}\n"
+    kind = outcome.outcome.value
+    head = f"{kind} {data_hash} {message_id} {error_type or '-'}\n"
     body = _fitting(settlement, where)
     record, failure = f"{head}{body}}}", ""
     if outcome.outcome is Outcome.FAILED and settlement.spec is not None:
         failure = f'{head}{body},"spec":{json.dumps(settlement.spec)}}}'
         if _size(failure) > RECORD_LIMIT:
             failure = record
-    line = f"{outcome.task_uuid.hex} {outcome.outcome} {_size(record)} {_size(failure)}\n"
+    line = f"{outcome.task_uuid.hex} {kind} {data_hash} {_size(record)} {_size(failure)}\n"
     return line, record, failure
 
 
@@ -103,9 +109,10 @@ def _size(text: str) -> int:
 def _fitting(settlement: Settlement, where: str) -> str:
     """Return the JSON of what is kept of an outcome, but for its last brace, with less of it where it is too long."""
     # Written by hand: a batch has a hundred of these, and a model for each would cost twice as much.
-    rest = f',"attempts":{settlement.attempts},"where":{json.dumps(where)}'
+    rest = f',"attempts":{settlement.attempts},"where":{where}'
     for each in _smaller(settlement.outcome):
-        text = f'{{"outcome":{each.model_dump_json(exclude_defaults=True)}{rest}'
+        told = each.model_dump_json(exclude_defaults=True, exclude=_TOLD_OUTSIDE)
+        text = f'{{"outcome":{told}{rest}'
         if _size(text) <= BODY_LIMIT:
             return text
     raise AssertionError("The last one that _smaller yields always fits.")
@@ -153,6 +160,8 @@ def _decoded(task_uuid: UUID, stage_uuid: UUID, value: str) -> Record:
     if head is None:
         raise ValueError("its first line is not one of a record")
     body = _Body.model_validate_json(text)
+    data_hash = None if head["data_hash"] == "-" else head["data_hash"]
+    outside = {"task_uuid": task_uuid, "data_hash": data_hash, "outcome": head["kind"]}
     return Record(
         task_uuid=task_uuid,
         stage_uuid=stage_uuid,
@@ -160,7 +169,7 @@ def _decoded(task_uuid: UUID, stage_uuid: UUID, value: str) -> Record:
         at=datetime.fromtimestamp(int(head["at"]) / 1000, UTC),
         where=body.where,
         attempts=body.attempts,
-        outcome=body.outcome,
+        outcome=TaskOutcome.model_validate({**body.outcome, **outside}),
         spec=body.spec,
     )
 

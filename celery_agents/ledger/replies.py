@@ -22,13 +22,8 @@ class Claim:
     """A claim that has not lapsed."""
 
     message_id: str
-    token: int  #: 0 while its message waits in the queue
+    is_queued: bool  #: whether no worker has taken its message over
     seconds_left: float
-
-    @property
-    def is_queued(self) -> bool:
-        """Whether no worker has taken its message over."""
-        return self.token == 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,12 +45,12 @@ class Site:
         return Ledger(self.url, self.ledger.keys.project_hash, **options)
 
     def lapse(self, *task_uuids: UUID, stage_uuid: UUID = STAGE) -> None:
-        """Let time pass until these claims have lapsed, a minute ago."""
+        """Let time pass until the messages that hold these have lapsed, a minute ago."""
         seconds, _ = self.client.time()
-        deadline = (seconds - 60) * 1000
-        self.client.zadd(
-            self.ledger.keys.deadlines(stage_uuid), {each.hex: deadline for each in task_uuids}, xx=True
-        )
+        keys = self.ledger.keys.claims(stage_uuid)
+        for holder in filter(None, self.client.hmget(keys["holders"], [each.hex for each in task_uuids])):
+            for name in ("queued", "running"):
+                self.client.zadd(keys[name], {holder: (seconds - 60) * 1000}, xx=True)
 
 
 class Watched:

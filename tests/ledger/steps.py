@@ -31,7 +31,7 @@ class Story:
         ledger = self.ledger
         return [
             lambda: ledger.claim(STAGE, {"a": TASKS}, TTL),
-            lambda: ledger.confirm(STAGE, {"a": TASKS}, TTL),
+            lambda: ledger.confirm(STAGE, ["a"], TTL),
             self._take_over,
             lambda: ledger.note_running(STAGE, "a", self.token, FIRST),
             self._take_over,
@@ -54,11 +54,11 @@ class Story:
             lambda: ledger.lock_sweep(STAGE, "beat", TTL),
             lambda: ledger.unlock_sweep(STAGE, "beat"),
             lambda: ledger.release(STAGE, "a", TASKS),
+            lambda: ledger.release(STAGE, "a"),
         ]
 
 
 #: Operations that take several round trips, each of the scripts above.
 LONG_STEPS: list[Callable[[Ledger], object]] = [
-    lambda ledger: ledger.release(STAGE, "a"),
     lambda ledger: ledger.release_all(STAGE),
 ]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from celery_agents.ledger import Claim, Ledger
+from celery_agents.ledger import Ledger
 from tests.ledger.conftest import OTHER_STAGE, STAGE, TTL, Site, failed, proceeded, settle, some
 
 
@@ -70,7 +70,7 @@ def test_take_over_gets_what_was_claimed_for_it_and_what_nobody_claimed(ledger: 
     assert (takeover.deliveries, takeover.is_redelivered, takeover.suspect) == (1, False, None)
     assert (takeover.crashes, takeover.settled) == ({}, {})
     claim = ledger.who_holds(STAGE, [mine])[mine]
-    assert (claim.token, claim.is_queued) == (takeover.token, False)
+    assert not claim.is_queued
     assert 0 < claim.seconds_left <= TTL
 
 
@@ -132,8 +132,10 @@ def test_tokens_grow_although_the_clock_is_set_back(site: Site) -> None:
     tasks = some(1)
     ahead = 9_000_000_000_000_000
     site.ledger.claim(STAGE, {"a": tasks}, TTL)
-    site.client.hset(site.ledger.keys.holders(STAGE), tasks[0].hex, f"{ahead} a")
+    site.client.hset(site.ledger.keys.message("a"), "token", ahead)
     assert site.ledger.take_over(STAGE, "a", tasks, TTL).token == ahead + 1
+    settle(site.ledger, "a", ahead + 1, [proceeded(tasks[0])])
+    assert site.ledger.take_over(STAGE, "b", tasks, TTL).token == ahead + 2
 
 
 def test_release_gives_back_what_this_message_holds_and_nothing_else(ledger: Ledger) -> None:
@@ -148,6 +150,28 @@ def test_release_finds_the_claims_of_a_message_among_many(ledger: Ledger) -> Non
     ledger.claim(STAGE, {"a": mine, "xa": others}, TTL)
     assert ledger.release(STAGE, "a") == 1_500
     assert ledger.in_flight(STAGE) == 1_500
+
+
+def test_nothing_is_kept_of_a_message_that_has_no_claims_left(site: Site) -> None:
+    """Neither where it ended, nor where others took all of it, nor where it was released."""
+    tasks, keys = some(4), site.ledger.keys.claims(STAGE)
+    for number, task in enumerate(tasks):
+        site.ledger.claim(STAGE, {f"{number}": [task]}, TTL)
+    settle(site.ledger, "0", site.ledger.take_over(STAGE, "0", tasks[:1], TTL).token, [proceeded(tasks[0])])
+    site.ledger.claim(STAGE, {"thief": [tasks[1]]}, TTL, force=True)
+    for message_id, task in (("thief", tasks[1]), ("2", tasks[2])):
+        assert site.ledger.release(STAGE, message_id, [task]) == 1
+    assert site.ledger.release(STAGE, "3") == 1
+    assert site.client.exists(*keys.values()) == 0
+
+
+def test_what_was_stolen_from_a_message_is_counted_once(site: Site) -> None:
+    tasks = some(3)
+    site.ledger.claim(STAGE, {"a": tasks}, TTL)
+    site.ledger.claim(STAGE, {"b": tasks[:2]}, TTL, force=True)
+    assert site.ledger.in_flight(STAGE) == 3
+    assert site.ledger.release(STAGE, "a") == 1
+    assert site.ledger.in_flight(STAGE) == 2
 
 
 @pytest.mark.parametrize(("queued_only", "left"), [(True, 1), (False, 0)])
@@ -167,13 +191,14 @@ def test_what_is_released_is_not_committed(ledger: Ledger) -> None:
 
 
 def test_old_claims_are_cleared_away_by_others(site: Site) -> None:
-    old, new = some(1_200), some(1)
-    site.ledger.claim(STAGE, {"a": old}, TTL)
-    site.client.zadd(site.ledger.keys.deadlines(STAGE), {each.hex: 1 for each in old})
-    for _ in range(3):  # 500 at a time
+    new, keys = some(1), site.ledger.keys.claims(STAGE)
+    old = {f"old-{number}": some(100) for number in range(12)}
+    site.ledger.claim(STAGE, old, TTL)
+    site.client.zadd(keys["queued"], dict.fromkeys(old, 1))
+    for _ in range(3):  # five messages at a time
         site.ledger.claim(STAGE, {"b": new}, TTL)
-    assert site.client.hlen(site.ledger.keys.holders(STAGE)) == 1
-    assert site.client.zcard(site.ledger.keys.deadlines(STAGE)) == 1
+    lengths = [site.client.hlen(keys[name]) for name in ("holders", "sizes", "batches")]
+    assert [*lengths, site.client.zcard(keys["queued"])] == [1, 1, 1, 1]
 
 
 def test_ids_with_odd_characters_are_kept_as_their_digest(ledger: Ledger) -> None:
@@ -237,10 +262,6 @@ def _assert_each_once(granted: list[Any], tasks: list[UUID]) -> None:
     assert set().union(*granted) == set(tasks)
 
 
-def test_a_claim_says_whether_its_message_waits() -> None:
-    assert Claim("a", 0, 1.0).is_queued
-
-
 def test_what_is_in_its_queue_is_claimed_for_longer(ledger: Ledger) -> None:
     """A producer claims for a short time, sends, and confirms; in between a worker may have begun or ended."""
     first, second, third = some(3)
@@ -248,9 +269,27 @@ def test_what_is_in_its_queue_is_claimed_for_longer(ledger: Ledger) -> None:
     token = ledger.take_over(STAGE, "running", [second], 7.0).token
     done = ledger.take_over(STAGE, "done", [third], 7.0).token
     settle(ledger, "done", done, [proceeded(third)])
-    batches = {"queued": [first], "running": [second], "done": [third], "never sent": some(1)}
-    assert ledger.confirm(STAGE, batches, 500.0) == 1
+    assert ledger.confirm(STAGE, ["queued", "running", "done", "never sent"], 500.0) == 1
     claims = ledger.who_holds(STAGE, [first, second, third])
     assert claims.keys() == {first, second}
     assert 400 < claims[first].seconds_left <= 500
-    assert (claims[second].seconds_left <= 7, claims[second].token) == (True, token)
+    assert claims[second].seconds_left <= 7
+    assert ledger.hold(STAGE, "running", token, [second], TTL).held == {second}
+
+
+def test_a_message_that_claims_more_has_all_of_it_and_what_lapsed_is_live_again(site: Site) -> None:
+    """Also within one call, in which it was found to have lapsed before."""
+    first, second, third = some(3)
+    site.ledger.claim(STAGE, {"a": [first, second]}, TTL)
+    site.lapse(first)
+    claimed = site.ledger.claim(STAGE, {"b": [first], "a": [third], "c": [second, third]}, TTL)
+    assert claimed.granted == {"b": (first,), "a": (third,), "c": ()}
+    assert site.ledger.release(STAGE, "a") == 2
+
+
+def test_what_waits_in_a_queue_and_is_cancelled_is_anybodys(ledger: Ledger) -> None:
+    waiting, running = some(2)
+    ledger.claim(STAGE, {"a": [waiting]}, TTL)
+    ledger.take_over(STAGE, "b", [running], TTL)
+    ledger.cancel(["a", "b"], TTL)
+    assert ledger.claim(STAGE, {"c": [waiting, running]}, TTL).granted == {"c": (waiting,)}

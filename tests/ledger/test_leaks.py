@@ -15,13 +15,14 @@ __all__ = ["no_leaks"]  # the fixture
 
 def test_a_key_that_stays_is_found_after_any_operation(site: Site) -> None:
     ledger = site.ledger
+    holders = ledger.keys.claims(STAGE)["holders"]
     ledger.claim(STAGE, {"a": some(1)}, TTL)
-    site.client.persist(ledger.keys.holders(STAGE))
+    site.client.persist(holders)
     with pytest.raises(
         AssertionError, match=f"After InFlight these keys would stay for ever: .*holders:{STAGE.hex}"
     ):
         ledger.in_flight(STAGE)
-    assert keys_that_stay(site.client, ledger.keys.prefix) == [ledger.keys.holders(STAGE)]
+    assert keys_that_stay(site.client, ledger.keys.prefix) == [holders]
     ledger.claim(STAGE, {"a": some(1)}, TTL)  # sets it again
 
 

@@ -24,11 +24,10 @@ FAILURE = TaskError(type="builtins.ValueError", detail="no")
 
 
 @dataclass
-class Held:
-    """A claim in the model. ``token`` is 0 while its message waits."""
+class Standing:
+    """What is true of all claims of one message."""
 
-    message_id: str
-    token: int = 0
+    is_queued: bool = True
     has_lapsed: bool = False
 
 
@@ -45,26 +44,40 @@ class Message:
 class Model:
     """The ledger as one would write it without Redis."""
 
-    claims: dict[UUID, Held] = field(default_factory=dict)
+    holders: dict[UUID, str] = field(default_factory=dict)
+    standings: dict[str, Standing] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
     records: dict[UUID, tuple[str, int, Outcome]] = field(default_factory=dict)
     failures: set[UUID] = field(default_factory=set)
     crashes: dict[UUID, int] = field(default_factory=dict)
 
     def is_taken(self, task: UUID, by_others_than: str) -> bool:
-        held = self.claims.get(task)
-        return held is not None and not held.has_lapsed and held.message_id != by_others_than
+        holder = self.holders.get(task)
+        return holder not in (None, by_others_than) and not self.standings[holder].has_lapsed
+
+    def is_newest(self, message_id: str, token: int) -> bool:
+        message, standing = self.messages.get(message_id), self.standings.get(message_id)
+        if message is not None:
+            return message.token == token
+        return token == 0 and standing is not None and standing.is_queued
 
     def is_held(self, task: UUID, message_id: str, token: int) -> bool:
-        held = self.claims.get(task)
-        return held is not None and (held.message_id, held.token) == (message_id, token)
+        return self.holders.get(task) == message_id and self.is_newest(message_id, token)
+
+    def give(self, message_id: str, tasks: Iterable[UUID]) -> None:
+        for task in tasks:
+            self.holders[task] = message_id
+        self.forget_those_without_claims()
+
+    def forget_those_without_claims(self) -> None:
+        for message_id in self.standings.keys() - set(self.holders.values()):
+            del self.standings[message_id]
 
     def claim(self, message_id: str, tasks: Iterable[UUID], *, force: bool) -> set[UUID]:
         granted = {task for task in tasks if force or not self.is_taken(task, message_id)}
-        for task in granted:
-            held = self.claims.get(task)
-            is_own = held is not None and held.message_id == message_id
-            self.claims[task] = Held(message_id, held.token if held and is_own else 0)
+        if granted:
+            self.standings.setdefault(message_id, Standing()).has_lapsed = False
+        self.give(message_id, granted)
         return granted
 
     def take_over(
@@ -72,8 +85,8 @@ class Model:
     ) -> tuple[set[UUID], set[UUID], UUID | None]:
         settled = {task for task in tasks if task in self.records and self.records[task][0] == message_id}
         granted = {task for task in tasks if task not in settled and not self.is_taken(task, message_id)}
-        for task in granted:
-            self.claims[task] = Held(message_id, token)
+        self.standings[message_id] = Standing(is_queued=False)
+        self.give(message_id, granted)
         message = self.messages.setdefault(message_id, Message())
         suspect, message.running = message.running, None
         message.token, message.deliveries = token, message.deliveries + 1
@@ -92,8 +105,8 @@ class Model:
 
     def hold(self, message_id: str, token: int, tasks: Iterable[UUID]) -> set[UUID]:
         held = {task for task in tasks if self.is_held(task, message_id, token)}
-        for task in held:
-            self.claims[task].has_lapsed = False
+        if held:
+            self.standings[message_id].has_lapsed = False
         return held
 
     def settle(
@@ -102,7 +115,8 @@ class Model:
         superseded = {task for task in outcomes if not self._decides(task, message_id, token)}
         for task in outcomes.keys() - superseded:
             self._record(task, message_id, token, outcomes[task])
-            self.claims.pop(task, None)
+            self.holders.pop(task, None)
+        self.forget_those_without_claims()
         message = self.messages.get(message_id)
         if message is not None and message.token == token:
             message.running = None
@@ -111,7 +125,7 @@ class Model:
         return superseded
 
     def _decides(self, task: UUID, message_id: str, token: int) -> bool:
-        if task in self.claims:
+        if task in self.holders:
             return self.is_held(task, message_id, token)
         return task not in self.records or self.records[task][1] <= token
 
@@ -127,11 +141,10 @@ class Model:
             self.crashes.pop(task, None)
 
     def release(self, message_id: str, tasks: Iterable[UUID]) -> int:
-        released = [
-            task for task in tasks if task in self.claims and self.claims[task].message_id == message_id
-        ]
+        released = [task for task in tasks if self.holders.get(task) == message_id]
         for task in released:
-            del self.claims[task]
+            del self.holders[task]
+        self.forget_those_without_claims()
         return len(released)
 
 
@@ -220,8 +233,8 @@ class Walk:
     def lapse(self) -> None:
         task = self.random.choice(TASKS)
         self.site.lapse(task)
-        if task in self.model.claims:
-            self.model.claims[task].has_lapsed = True
+        if task in self.model.holders:
+            self.model.standings[self.model.holders[task]].has_lapsed = True
         self.trace.append(f"lapse {task}")
 
     def flush(self) -> None:
@@ -232,7 +245,8 @@ class Walk:
         self.trace.append("flush")
 
     def compare(self) -> None:
-        live = {task: held.message_id for task, held in self.model.claims.items() if not held.has_lapsed}
+        standings = self.model.standings
+        live = {task: id_ for task, id_ in self.model.holders.items() if not standings[id_].has_lapsed}
         holders = {task: claim.message_id for task, claim in self.ledger.who_holds(STAGE, TASKS).items()}
         self.agree("who holds", holders, live)
         self.agree("in flight", self.ledger.in_flight(STAGE), len(live))

@@ -152,9 +152,7 @@ def test_the_number_of_everything_that_is_kept_is_bounded(site: Site) -> None:
     assert client.hlen(keys.outcomes) == client.zcard(keys.outcome_times) == 100
     assert client.zcard(keys.by_data) <= 100
     assert client.hlen(keys.failures) == client.zcard(keys.failure_times) == 20
-    assert (
-        client.exists(keys.deadlines(STAGE), keys.holders(STAGE), keys.message("0"), keys.message("19")) == 0
-    )
+    assert client.exists(*keys.claims(STAGE).values(), keys.message("0"), keys.message("19")) == 0
 
 
 def test_what_is_too_old_is_not_found_and_is_cleared_away(site: Site) -> None:
@@ -201,7 +199,9 @@ HEAD = "1 1000 PROCEEDED - a -\n"
         ("x" * (RECORD_LIMIT + 1), "it is too long"),
         ("{}", "its first line is not one of a record"),
         (HEAD + "{", "its JSON: Invalid JSON"),
-        (HEAD + '{"outcome": {"outcome": "MAYBE"}}', "outcome.outcome: Input should be"),
+        (HEAD + '{"outcome": "PROCEEDED"}', "outcome: Input should be"),
+        (HEAD + '{"outcome": {"pathway": "north"}}', "pathway: Input should be"),
+        (HEAD.replace("PROCEEDED", "MAYBE") + '{"outcome": {}}', "outcome: Input should be"),
         (HEAD.replace("1000", "9" * 15) + '{"outcome": {"outcome": "HELD"}}', "out of range"),
         (b"\xff\xfe", "its first line is not one of a record"),
     ],
@@ -231,10 +231,10 @@ def test_a_record_that_is_not_ours_is_left_out_with_a_sentence(
 
 def test_a_claim_that_is_not_ours_is_free(site: Site) -> None:
     tasks = some(4)
-    garbage = ["", "no token", "99999999999999999999 a", b"\xff 1"]
+    garbage = ["", "no message", "a" * 5_000, b"\xff 1"]
     site.ledger.claim(STAGE, {"a": tasks}, TTL)
     for task, value in zip(tasks, garbage, strict=True):
-        site.client.hset(site.ledger.keys.holders(STAGE), task.hex, value)
+        site.client.hset(site.ledger.keys.claims(STAGE)["holders"], task.hex, value)
     assert site.ledger.who_holds(STAGE, tasks) == {}
     takeover = site.ledger.take_over(STAGE, "b", tasks, TTL)
     assert takeover.granted == {*tasks}

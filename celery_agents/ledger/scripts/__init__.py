@@ -1,7 +1,8 @@
 """The Lua scripts, and for each a typed call: a class whose fields are the names that its script uses.
 
-Fields of type ``Key`` become KEYS, the others ARGV, in this order; ``rest`` takes what is left. The first lines of a
-script, which bind the names, are made from the fields, so that neither side counts positions.
+Fields of type ``Key`` become KEYS, the others ARGV, in this order; ``rest`` takes what is left. The lines that bind the
+names are made from the fields, so that neither side counts positions. A script is sent as ``prelude.lua``, those lines,
+``claims.lua`` where it gets the keys of claims, and its own file.
 """
 
 from __future__ import annotations
@@ -70,12 +71,14 @@ def _load(kind: type[Call]) -> Script:
     arguments = tuple(each for each in names if hints[each] is not Key)
     folder = resources.files(__name__)
     file = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
-    shared, own = (folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", file))
+    shared, on_claims, own = (
+        folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", "claims", file)
+    )
     bindings = [
         *(f"local {name} = KEYS[{number}]" for number, name in enumerate(keys, 1)),
         *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
     ]
-    text = "\n".join([shared, *bindings, own])
+    text = "\n".join([shared, *bindings, on_claims if "batches" in keys else "", own])
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys, arguments)
 
 

@@ -2,24 +2,23 @@
 -- Reply: for those refused, the message that wanted it, UUID, and the message that holds it.
 local _, now = clock()
 local refused = {}
-purge_claims(deadlines, holders, now)
+purge_claims(now)
 for at = rest, #ARGV, 2 do
-  local message_id, uuids = ARGV[at], split(ARGV[at + 1])
-  local claims = read_claims(deadlines, holders, uuids, now)
-  local granted, values = {}, {}
+  local id, uuids = ARGV[at], split(ARGV[at + 1])
+  local before = in_chunks('HMGET', holders, uuids)
+  local granted, holders_before = {}, {}
   for i, uuid in ipairs(uuids) do
-    local claim = claims[i]
-    local is_own = claim and claim.message_id == message_id
-    if is_own or is_forced or not holder_of(claim, cancelled, now) then
-      granted[#granted + 1] = uuid
-      -- Sent again while it runs already: the token of the delivery that runs stays good.
-      values[#values + 1] = (is_own and whole(claim.token) or '0') .. ' ' .. message_id
+    if before[i] == id or is_forced or not live_holder(before[i], now) then
+      granted[#granted + 1], holders_before[#holders_before + 1] = uuid, before[i]
     else
-      refused[#refused + 1] = message_id
-      refused[#refused + 1] = uuid
-      refused[#refused + 1] = claim.message_id
+      refused[#refused + 1], refused[#refused + 2], refused[#refused + 3] = id, uuid, before[i]
     end
   end
-  set_claims(deadlines, holders, granted, values, now, ttl)
+  if #granted > 0 then
+    give(id, granted, holders_before)
+    -- Sent again while it runs already: the delivery that runs goes on.
+    local _, is_queued = standing(id)
+    keep(is_queued and queued or running, id, now, ttl, 'GT')
+  end
 end
 return refused

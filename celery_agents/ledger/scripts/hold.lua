@@ -1,17 +1,20 @@
 -- Before a commit: which claims are still this delivery's? Those are renewed.
 -- Reply: {lost UUIDs}, is cancelled, is superseded by a newer delivery of this message, milliseconds of pause.
 local _, now = clock()
-local mine = token .. ' ' .. message_id
-local held, values, lost = {}, {}, {}
-for i, value in ipairs(in_chunks('HMGET', holders, task_uuids)) do
-  if value == mine then
-    held[#held + 1] = task_uuids[i]
-    values[#values + 1] = mine
-  else
-    lost[#lost + 1] = task_uuids[i]
+local lost = {}
+if is_newest(message, message_id, token) then
+  for i, holder in ipairs(in_chunks('HMGET', holders, task_uuids)) do
+    if holder ~= message_id then
+      lost[#lost + 1] = task_uuids[i]
+    end
   end
+  if #lost < #task_uuids then
+    local _, is_queued = standing(message_id)
+    keep(is_queued and queued or running, message_id, now, ttl, 'XX', 'GT')
+  end
+else
+  lost = task_uuids
 end
-set_claims(deadlines, holders, held, values, now, ttl)
 local newest = redis.call('HGET', message, 'token')
 if newest == token then
   expire_no_sooner(message, ttl + MESSAGE_KEPT)

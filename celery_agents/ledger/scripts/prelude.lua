@@ -2,8 +2,6 @@
 
 -- Lua's stack holds 8000 values, so long lists go to Redis in pieces. Even, so that pairs stay together.
 local CHUNK = 1000
--- A claim that has lapsed stays for a day, so that its message may still renew it as long as nobody took it.
-local LAPSED_KEPT = 24 * 3600 * 1000
 -- A message may wait over a night without workers and should still be known as one that was begun before.
 local MESSAGE_KEPT = 24 * 3600 * 1000
 -- What one call clears away at most, so that none takes long.
@@ -53,66 +51,9 @@ local function milliseconds_left(key)
   return math.max(redis.call('PTTL', key), 0)
 end
 
--- '<token> <message id>', or nothing where it is something else.
-local function parse_holder(value)
-  if not value then
-    return nil
-  end
-  local token, message_id = string.match(value, '^(%d+) (%S+)$')
-  if token and #token <= 16 then
-    return tonumber(token), message_id
-  end
-end
-
--- For each UUID false, or {token, message_id, deadline, is_live}.
-local function read_claims(deadlines, holders, uuids, now)
-  local values, scores = in_chunks('HMGET', holders, uuids), in_chunks('ZMSCORE', deadlines, uuids)
-  local claims = {}
-  for i = 1, #uuids do
-    local token, message_id = parse_holder(values[i])
-    local deadline = tonumber(scores[i] or 0)
-    claims[i] = token and {token = token, message_id = message_id, deadline = deadline, is_live = deadline > now}
-      or false
-  end
-  return claims
-end
-
 -- Whether somebody has cancelled a message.
 local function is_cancelled(cancelled, message_id, now)
   return tonumber(redis.call('ZSCORE', cancelled, message_id) or 0) > now
-end
-
--- Who holds a claim against another message: nobody, where its own waits in a queue and is cancelled.
-local function holder_of(claim, cancelled, now)
-  if claim and claim.is_live and not (claim.token == 0 and is_cancelled(cancelled, claim.message_id, now)) then
-    return claim.message_id
-  end
-end
-
-local function set_claims(deadlines, holders, uuids, values, now, ttl)
-  if #uuids == 0 then
-    return
-  end
-  local scored, valued = {}, {}
-  local deadline = whole(now + ttl)
-  for i, uuid in ipairs(uuids) do
-    scored[2 * i - 1], scored[2 * i] = deadline, uuid
-    valued[2 * i - 1], valued[2 * i] = uuid, values[i]
-  end
-  in_chunks('ZADD', deadlines, scored)
-  in_chunks('HSET', holders, valued)
-  expire_no_sooner(deadlines, ttl + LAPSED_KEPT)
-  expire_no_sooner(holders, ttl + LAPSED_KEPT)
-end
-
-local function drop_claims(deadlines, holders, uuids)
-  in_chunks('ZREM', deadlines, uuids)
-  in_chunks('HDEL', holders, uuids)
-end
-
-local function purge_claims(deadlines, holders, now)
-  local old = whole(now - LAPSED_KEPT)
-  drop_claims(deadlines, holders, redis.call('ZRANGEBYSCORE', deadlines, '-inf', old, 'LIMIT', 0, PURGED_AT_ONCE))
 end
 
 -- What is known of an agent task is kept under its UUID and its stage's: it keeps its UUID from stage to stage.

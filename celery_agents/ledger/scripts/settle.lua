@@ -1,29 +1,35 @@
 -- Record outcomes, release their claims, and end the delivery if it is at its end. Outcomes come in one text: of each a
--- line with UUID, kind, and two lengths, then what follows token and time in its record, and the same for its failure.
+-- line with UUID, kind, data hash, and two lengths, then what follows token and time in its record, and the same for its
+-- failure.
 -- Reply: the UUIDs for which a newer delivery decides; of them nothing was written.
 local _, now = clock()
-local mine, my_token = token .. ' ' .. message_id, tonumber(token)
-local task_uuids, kinds, tails, failures_of = {}, {}, {}, {}
+local my_token = tonumber(token)
+local task_uuids, kinds, data_hashes, tails, failures_of = {}, {}, {}, {}, {}
 local at = 1
 while at <= #settled do
-  local uuid, kind, record_length, failure_length, start = string.match(settled, '^(%x+) (%u+) (%d+) (%d+)\n()', at)
+  local uuid, kind, data_hash, record_length, failure_length, start =
+    string.match(settled, '^(%x+) (%u+) (%S+) (%d+) (%d+)\n()', at)
   local i, middle = #task_uuids + 1, start + tonumber(record_length)
   at = middle + tonumber(failure_length)
-  task_uuids[i], kinds[i] = uuid, kind
+  task_uuids[i], kinds[i], data_hashes[i] = uuid, kind, data_hash
   tails[i], failures_of[i] = string.sub(settled, start, middle - 1), string.sub(settled, middle, at - 1)
 end
 local names = names_at(stage, task_uuids)
-local values = in_chunks('HMGET', holders, task_uuids)
-local records = in_chunks('HMGET', outcomes, names)
-local superseded, released = {}, {}
+local before = in_chunks('HMGET', holders, task_uuids)
+local is_mine = is_newest(message, message_id, token)
+local superseded, released, mine = {}, {}, {}
+
+local function earlier_record(i)
+  return parse_record(redis.call('HGET', outcomes, names[i]))
+end
 
 -- Without a claim (it was released, or everything was flushed) the newest token is right.
 local function decides(i)
-  if values[i] == mine then
-    return true
+  if before[i] and (before[i] == message_id or redis.call('HEXISTS', sizes, before[i]) == 1) then
+    return is_mine and before[i] == message_id
   end
-  local newest = parse_record(records[i])
-  return not parse_holder(values[i]) and (not newest or newest.token <= my_token)
+  local newest = earlier_record(i)
+  return not newest or newest.token <= my_token
 end
 
 -- What is to be written, gathered so that each key is written once and not once for each outcome.
@@ -34,23 +40,28 @@ local function add_pair(list, first, second)
   list[#list + 1] = second
 end
 
+local head, present = token .. ' ' .. whole(now) .. ' ', whole(now)
+
+-- Who comes second finds the agent task gone. What is worth knowing is how it went.
+local function is_known_better(i, kind)
+  local earlier = kind == 'GONE' and earlier_record(i)
+  return earlier and earlier.kind == 'PROCEEDED'
+end
+
 local function record(i, kind, tail, failure)
-  local name, earlier = names[i], parse_record(records[i])
-  local head = token .. ' ' .. whole(now) .. ' '
-  -- Who comes second finds the agent task gone. What is worth knowing is how it went.
-  if not (kind == 'GONE' and earlier and earlier.kind == 'PROCEEDED') then
+  local name = names[i]
+  if not is_known_better(i, kind) then
     add_pair(records_new, name, head .. tail)
-    add_pair(times_new, whole(now), name)
-    local data_hash = string.match(tail, '^%u+ (%x+) ')
-    if data_hash then
-      add_pair(index_new, 0, data_hash .. '/' .. name)
+    add_pair(times_new, present, name)
+    if data_hashes[i] ~= '-' then
+      add_pair(index_new, 0, data_hashes[i] .. '/' .. name)
     end
   end
   if kind ~= 'FAILED' then
     forgotten[#forgotten + 1] = name
   elseif failure ~= '' then
     add_pair(failures_new, name, head .. failure)
-    add_pair(failure_times_new, whole(now), name)
+    add_pair(failure_times_new, present, name)
   end
 end
 
@@ -81,8 +92,8 @@ end
 for i, uuid in ipairs(task_uuids) do
   if decides(i) then
     record(i, kinds[i], tails[i], failures_of[i])
-    if values[i] == mine then
-      released[#released + 1] = uuid
+    if before[i] == message_id then
+      released[#released + 1], mine[#mine + 1] = uuid, message_id
     end
   else
     superseded[#superseded + 1] = uuid
@@ -93,10 +104,16 @@ in_chunks('ZADD', outcome_times, times_new)
 in_chunks('ZADD', by_data, index_new)
 in_chunks('HSET', failures, failures_new)
 in_chunks('ZADD', failure_times, failure_times_new)
-in_chunks('HDEL', failures, forgotten)
-in_chunks('ZREM', failure_times, forgotten)
-in_chunks('ZREM', crashes, forgotten)
-drop_claims(deadlines, holders, released)
+-- Nearly always there is nothing to forget.
+for _, key in ipairs({failure_times, crashes}) do
+  if redis.call('EXISTS', key) == 1 then
+    in_chunks('ZREM', key, forgotten)
+  end
+end
+if redis.call('EXISTS', failures) == 1 then
+  in_chunks('HDEL', failures, forgotten)
+end
+drop(released, mine)
 if redis.call('HGET', message, 'token') == token then
   redis.call('HDEL', message, 'running')
   if is_last then

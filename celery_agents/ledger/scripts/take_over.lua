@@ -2,36 +2,31 @@
 -- Reply: token, deliveries, suspect or '', how the delivery before died or '', is cancelled, milliseconds of pause,
 -- {refused UUID, message id, ...}, {UUID, crashes, ...}, {UUID settled by this message before, record, ...}
 local microseconds, now = clock()
-purge_claims(deadlines, holders, now)
+purge_claims(now)
 local names = names_at(stage, task_uuids)
-local claims = read_claims(deadlines, holders, task_uuids, now)
+local before = in_chunks('HMGET', holders, task_uuids)
 local records = in_chunks('HMGET', outcomes, names)
 -- Larger than every token before it, also when the clock was set back or another server took over.
 local token = math.max(microseconds, (tonumber(redis.call('HGET', message, 'token') or 0) or 0) + 1)
-local granted, refused, settled = {}, {}, {}
+local granted, holders_before, refused, settled = {}, {}, {}, {}
 for i, uuid in ipairs(task_uuids) do
-  local claim, record = claims[i], parse_record(records[i])
-  if claim then
-    token = math.max(token, claim.token + 1)
-  end
+  local record = parse_record(records[i])
   if record then
     token = math.max(token, record.token + 1)
   end
   if record and record.message_id == message_id then
-    settled[#settled + 1] = uuid
-    settled[#settled + 1] = presentable(records[i], longest)
-  elseif (holder_of(claim, cancelled, now) or message_id) ~= message_id then
-    refused[#refused + 1] = uuid
-    refused[#refused + 1] = claim.message_id
+    settled[#settled + 1], settled[#settled + 2] = uuid, presentable(records[i], longest)
+  elseif before[i] ~= message_id and live_holder(before[i], now) then
+    refused[#refused + 1], refused[#refused + 2] = uuid, before[i]
   else
-    granted[#granted + 1] = uuid
+    granted[#granted + 1], holders_before[#holders_before + 1] = uuid, before[i]
   end
 end
-local values = {}
-for i = 1, #granted do
-  values[i] = whole(token) .. ' ' .. message_id
+give(message_id, granted, holders_before)
+if redis.call('HEXISTS', sizes, message_id) == 1 then
+  redis.call('ZREM', queued, message_id)
+  keep(running, message_id, now, ttl)
 end
-set_claims(deadlines, holders, granted, values, now, ttl)
 
 -- The delivery before this one never ended. If it noted what it was on, that one is the suspect.
 local suspect, death = redis.call('HGET', message, 'running') or '', redis.call('HGET', message, 'death') or ''

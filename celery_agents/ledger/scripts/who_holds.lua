@@ -1,9 +1,13 @@
--- Reply: for each claim that has not lapsed: UUID, message id, token, milliseconds left.
+-- Reply: for each claim that has not lapsed: UUID, message id, whether it waits in its queue, milliseconds left.
 local _, now = clock()
 local reply = {}
-for i, claim in ipairs(read_claims(deadlines, holders, task_uuids, now)) do
-  if claim and claim.is_live then
-    for _, each in ipairs({task_uuids[i], claim.message_id, whole(claim.token), whole(claim.deadline - now)}) do
+for i, id in ipairs(in_chunks('HMGET', holders, task_uuids)) do
+  local deadline, is_queued = 0, false
+  if id then
+    deadline, is_queued = standing(id)
+  end
+  if deadline > now then
+    for _, each in ipairs({task_uuids[i], id, is_queued and 1 or 0, whole(deadline - now)}) do
       reply[#reply + 1] = each
     end
   end

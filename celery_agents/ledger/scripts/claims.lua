@@ -1,0 +1,113 @@
+-- What the scripts about claims share. It stands after the names of their keys, see __init__.py.
+--
+-- A claim is one entry: in `holders`, agent task -> message. What is true of all claims of a message is kept once for
+-- the message, so that taking over, confirming and renewing cost the same for one agent task and for a thousand: in
+-- `queued` or, once a worker has taken it over, in `running`, until when they last; in `sizes` how many there are; in
+-- `batches` which they were at most, to clear away what nobody ends.
+
+-- A claim that has lapsed stays for a day, so that its message may still renew it as long as nobody took it.
+local LAPSED_KEPT = 24 * 3600 * 1000
+-- Messages whose claims one call clears away at most.
+local MESSAGES_PURGED_AT_ONCE = 5
+
+-- Until when a message's claims last, and whether it waits in its queue.
+local function standing(id)
+  local deadline = redis.call('ZSCORE', running, id)
+  if deadline then
+    return tonumber(deadline), false
+  end
+  return tonumber(redis.call('ZSCORE', queued, id) or 0), true
+end
+
+local is_live = {}
+
+-- Whom an agent task is kept for: nobody, where the claim has lapsed, or its message waits in a queue and is cancelled.
+local function live_holder(id, now)
+  if id and is_live[id] == nil then
+    local deadline, is_queued = standing(id)
+    is_live[id] = deadline > now and not (is_queued and is_cancelled(cancelled, id, now))
+  end
+  return id and is_live[id] and id
+end
+
+local function forget_message(id)
+  redis.call('ZREM', queued, id)
+  redis.call('ZREM', running, id)
+  redis.call('HDEL', sizes, id)
+  redis.call('HDEL', batches, id)
+end
+
+local function count_less(id, number)
+  if number > 0 and redis.call('HINCRBY', sizes, id, -number) <= 0 then
+    forget_message(id)
+  end
+end
+
+-- Let a message have agent tasks; `before` are their holders until now, false for none.
+local function give(id, uuids, before)
+  local entries, new = {}, {}
+  for i, uuid in ipairs(uuids) do
+    if before[i] ~= id then
+      new[#new + 1] = uuid
+      entries[#entries + 1], entries[#entries + 2] = uuid, id
+      if before[i] then
+        count_less(before[i], 1)
+      end
+    end
+  end
+  if #new > 0 then
+    in_chunks('HSET', holders, entries)
+    redis.call('HINCRBY', sizes, id, #new)
+    redis.call('HSET', batches, id, (redis.call('HGET', batches, id) or '') .. table.concat(new))
+  end
+  is_live[id] = nil
+end
+
+-- Let the claims of a message last, in `queued` or `running`; options are those of ZADD.
+local function keep(deadlines, id, now, ttl, ...)
+  local options = {...}
+  options[#options + 1], options[#options + 2] = whole(now + ttl), id
+  redis.call('ZADD', deadlines, unpack(options))
+  for _, key in ipairs({holders, queued, running, sizes, batches}) do
+    expire_no_sooner(key, ttl + LAPSED_KEPT)
+  end
+end
+
+-- Take agent tasks away from the messages that hold them.
+local function drop(uuids, ids)
+  local counts = {}
+  for _, id in ipairs(ids) do
+    counts[id] = (counts[id] or 0) + 1
+  end
+  in_chunks('HDEL', holders, uuids)
+  for id, number in pairs(counts) do
+    count_less(id, number)
+  end
+end
+
+-- Those of a message's agent tasks that it still holds.
+local function held_by(id)
+  local uuids, held = split(redis.call('HGET', batches, id) or ''), {}
+  for i, holder in ipairs(in_chunks('HMGET', holders, uuids)) do
+    if holder == id then
+      held[#held + 1] = uuids[i]
+    end
+  end
+  return held
+end
+
+local function purge_claims(now)
+  for _, deadlines in ipairs({queued, running}) do
+    local old = {'-inf', whole(now - LAPSED_KEPT), 'LIMIT', 0, MESSAGES_PURGED_AT_ONCE}
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, unpack(old))) do
+      in_chunks('HDEL', holders, held_by(id))
+      forget_message(id)
+    end
+  end
+end
+
+-- Whether this delivery is the newest of its message. Token 0 is that of one that could not be begun in the ledger.
+local function is_newest(message, id, token)
+  local newest = redis.call('HGET', message, 'token')
+  return newest == token or (token == '0' and not newest and redis.call('ZSCORE', queued, id) ~= false)
+end
