@@ -352,7 +352,8 @@ class Ledgered:
             for each in new
         ]
         for pause in INSISTING if insists else INSISTING[:1]:
-            time.sleep(pause)
+            if pause:  # sleep(0) hands the processor over, which costs as much as the rest
+                time.sleep(pause)
             if not (settlements or is_last) or self._settle(
                 settlements, is_last=is_last, anew=anew or insists or is_last
             ):

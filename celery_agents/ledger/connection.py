@@ -114,7 +114,7 @@ def _connect(url: str) -> Redis:
     from redis.retry import Retry
 
     try:
-        return redis.Redis.from_url(
+        client: Redis = redis.Redis.from_url(
             url,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=ANSWER_TIMEOUT,
@@ -128,6 +128,24 @@ def _connect(url: str) -> Redis:
             "The ledger's URL (agents_ledger_url) is not one of Redis: redis://, rediss:// or unix://, "
             "with special characters of a password as %XX. For a cluster or Sentinel, pass a client."
         ) from None
+    pool = client.connection_pool
+    pool.connection_class = _in_one_piece(pool.connection_class)
+    return client
+
+
+def _in_one_piece(kind: type[Any]) -> type[Any]:
+    """Return a connection class that sends a command by one system call.
+
+    redis.connection sends an argument of more than 6 kB by itself, which a call of Settle has: the server was woken up
+    three times, and that cost more than what it then did.
+    """
+
+    class InOnePiece(kind):  # type: ignore[misc]  # chosen at run time, by the URL's scheme
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            whole = command if isinstance(command, str) else [b"".join(command)]
+            super().send_packed_command(whole, check_health)
+
+    return InOnePiece
 
 
 def _secrets(url: str) -> frozenset[str]:

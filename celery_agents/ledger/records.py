@@ -87,13 +87,12 @@ def encode(settlements: Iterable[Settlement], message_id: str, where: str) -> st
 def _encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, str, str]:
     outcome = settlement.outcome
     assert outcome.task_uuid is not None  # the ledger leaves out what has none
-    data_hash = outcome.data_hash.hex if outcome.data_hash else "-"
+    kind, data_hash = outcome.outcome.value, outcome.data_hash.hex if outcome.data_hash else "-"
     error_type = re.sub(r"[^!-~]", "_", outcome.error.type[:200]) if outcome.error else ""
-    kind = outcome.outcome.value
     head = f"{kind} {data_hash} {message_id} {error_type or '-'}\n"
-    body = _fitting(settlement, where)
+    body = f'{_fitting(outcome)},"attempts":{settlement.attempts},"where":{where}'
     record, failure = f"{head}{body}}}", ""
-    if outcome.outcome is Outcome.FAILED and settlement.spec is not None:
+    if kind == Outcome.FAILED and settlement.spec is not None:
         failure = f'{head}{body},"spec":{json.dumps(settlement.spec)}}}'
         if _size(failure) > RECORD_LIMIT:
             failure = record
@@ -106,21 +105,23 @@ def _size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def _fitting(settlement: Settlement, where: str) -> str:
-    """Return the JSON of what is kept of an outcome, but for its last brace, with less of it where it is too long."""
+def _fitting(outcome: TaskOutcome) -> str:
+    """Return the beginning of a record's JSON, with less of the outcome where it is too long."""
     # Written by hand: a batch has a hundred of these, and a model for each would cost twice as much.
-    rest = f',"attempts":{settlement.attempts},"where":{where}'
-    for each in _smaller(settlement.outcome):
-        told = each.model_dump_json(exclude_defaults=True, exclude=_TOLD_OUTSIDE)
-        text = f'{{"outcome":{told}{rest}'
+    text = _beginning(outcome)
+    for smaller in _smaller(outcome) if _size(text) > BODY_LIMIT else ():
+        text = _beginning(smaller)
         if _size(text) <= BODY_LIMIT:
-            return text
-    raise AssertionError("The last one that _smaller yields always fits.")
+            break
+    return text
+
+
+def _beginning(outcome: TaskOutcome) -> str:
+    return f'{{"outcome":{outcome.model_dump_json(exclude_defaults=True, exclude=_TOLD_OUTSIDE)}'
 
 
 def _smaller(outcome: TaskOutcome) -> Iterator[TaskOutcome]:
-    """Yield *outcome* with less and less of what can be done without."""
-    yield outcome  # nearly always
+    """Yield *outcome* with less and less of what can be done without; the last one always fits."""
     earlier = [each.model_copy(update={"traceback": None}) for each in outcome.earlier_errors]
     yield outcome.model_copy(update={"earlier_errors": tuple(earlier)})
     half = EARLIER_ERRORS_KEPT // 2
