@@ -74,7 +74,7 @@ class Delivery(Protocol):
         ...
 
     def is_superseded(self) -> bool:
-        """Whether a newer delivery of the same message is at work, as far as is known without asking."""
+        """Whether a newer delivery of the same message decides, as far as is known without asking."""
         ...
 
     def time_out(self, work: Work, error: TaskError) -> None:
@@ -291,7 +291,7 @@ class Ledgered:
         return self._is_cancelled
 
     def is_superseded(self) -> bool:
-        """Whether the ledger said, before a commit, that a newer delivery of this message is at work."""
+        """Whether the ledger said that a newer delivery of this message is at work, or has ended."""
         return self._is_superseded
 
     def settle(self, works: Iterable[Work]) -> None:
@@ -364,14 +364,16 @@ class Ledgered:
 
     def _settle(self, settlements: Sequence[Settlement], *, is_last: bool, anew: bool) -> bool:
         """Return whether it is recorded; what is not is recorded with the next, or at the end."""
-        superseded = self._ask(
+        left_out = self._ask(
             lambda ledger, stage: ledger.settle(
                 stage, self._message_id, self._token, settlements, where=self._where, is_last=is_last
             ),
             None,
             anew=anew,
         )
-        return superseded is not None
+        if left_out and self._message_id in left_out.values():
+            self._is_superseded = True
+        return left_out is not None
 
 
 def _identified(spec: object) -> tuple[UUID | None, str]:

@@ -26,7 +26,7 @@ class Recording(Part):
         *,
         where: str,
         is_last: bool,
-    ) -> frozenset[UUID]:
+    ) -> dict[UUID, str]:
         """Record outcomes and release their claims.
 
         A success clears an older failure and the crashes of its agent task. GONE does not replace PROCEEDED.
@@ -41,13 +41,14 @@ class Recording(Part):
                 delivery that puts everything back, or that goes round again, this may be a call without outcomes.
 
         Returns:
-            The agent tasks whose outcomes were left out because a newer delivery decides about them.
+            The agent tasks whose outcomes were left out, and the message that decides about each: another one, or this
+            one by a newer delivery.
         """
         id_ = plain_id(message_id)
         known = [each for each in settlements if each.outcome.task_uuid is not None]
         text = encode(known, id_, where)
-        superseded = self._connection.run(self._settle_call(stage_uuid, id_, token, text, is_last=is_last))
-        return frozenset(map(UUID, superseded))
+        left_out = self._connection.run(self._settle_call(stage_uuid, id_, token, text, is_last=is_last))
+        return {UUID(uuid): message_id if by == id_ else by for uuid, by in groups(left_out, 2)}
 
     def _settle_call(
         self, stage_uuid: UUID, id_: str, token: int, text: str, *, is_last: bool

@@ -18,7 +18,9 @@ from celery.worker.request import Request
 
 from celery_agents.errors import CancelledMessageError, LedgerError, SpecError
 from celery_agents.messages import Carry, TaskCompletionResult
+from celery_agents.task import SupersededError
 from celery_agents.time_limits import EXIT_CODE
+from celery_agents.worker import visibility
 
 logger = get_logger(__name__)
 
@@ -31,12 +33,19 @@ class AgentRequest(Request):  # type: ignore[misc]  # celery ships no types
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Note how the process died, if that is what happened, and go on as Celery does."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, SupersededError):
+            return self._leave()
         if isinstance(error, WorkerLostError | SystemExit):
             self._note_death(error)
             if self.task.runner.ledger is None and _TIMED_OUT.search(str(error)):
                 # Without a ledger nobody would know, when it comes again, what it hangs in.
                 exc_info = _time_limit_exceeded(self.task.stage_agent.options.limits.hard)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _leave(self) -> None:
+        """Be done with a message that is another worker's."""
+        visibility.leave(self.message)
+        self.acknowledged = True
 
     def _note_death(self, error: BaseException) -> None:
         ledger = self.task.runner.ledger

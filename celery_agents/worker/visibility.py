@@ -29,6 +29,7 @@ from celery import Celery, bootsteps
 from celery.signals import worker_init
 from celery.utils.log import get_logger
 from celery.worker import state
+from kombu.transport import virtual
 
 from celery_agents.redaction import redact
 from celery_agents.settings import Settings
@@ -284,6 +285,19 @@ def renew(channel: Any, tags: list[str]) -> None:
             # As kombu's QoS.append does, but for XX: a message that is acknowledged meanwhile must not come back.
             pipeline.zadd(channel.unacked_index_key, dict.fromkeys(chunk, time.time()), xx=True)
         pipeline.execute()
+
+
+def leave(message: Any) -> None:
+    """Be done with a message that was given to another worker meanwhile.
+
+    On Redis it is that worker's under the same delivery tag. To acknowledge it there would take it away from that one,
+    and if that one died, from everybody.
+    """
+    transport = getattr(message.channel, "connection", None)
+    if getattr(transport, "driver_type", None) == "redis":
+        virtual.QoS.ack(message.channel.qos, message.delivery_tag)  # what kombu's QoS for Redis builds on: here only
+    else:
+        message.ack_log_error(logger, ())
 
 
 def _chunks(tags: list[str]) -> Iterator[list[str]]:

