@@ -83,7 +83,8 @@ class Model:
     def take_over(
         self, message_id: str, tasks: Iterable[UUID], token: int
     ) -> tuple[set[UUID], set[UUID], UUID | None]:
-        settled = {task for task in tasks if task in self.records and self.records[task][0] == message_id}
+        ended = {task for task in tasks if self.holders.get(task) != message_id and task in self.records}
+        settled = {task for task in ended if self.records[task][0] == message_id}
         granted = {task for task in tasks if task not in settled and not self.is_taken(task, message_id)}
         self.standings[message_id] = Standing(is_queued=False)
         self.give(message_id, granted)

@@ -3,19 +3,27 @@
 -- {refused UUID, message id, ...}, {UUID, crashes, ...}, {UUID settled by this message before, record, ...}
 local microseconds, now = clock()
 purge_claims(now)
-local names = names_at(stage, task_uuids)
 local before = in_chunks('HMGET', holders, task_uuids)
-local records = in_chunks('HMGET', outcomes, names)
+-- What this message still holds has not ended. Usually that is all of it.
+local unheld, records = {}, {}
+for i, uuid in ipairs(task_uuids) do
+  if before[i] ~= message_id then
+    unheld[#unheld + 1] = uuid
+  end
+end
+for i, record in ipairs(in_chunks('HMGET', outcomes, names_at(stage, unheld))) do
+  records[unheld[i]] = record
+end
 -- Larger than every token before it, also when the clock was set back or another server took over.
 local token = math.max(microseconds, (tonumber(redis.call('HGET', message, 'token') or 0) or 0) + 1)
 local granted, holders_before, refused, settled = {}, {}, {}, {}
 for i, uuid in ipairs(task_uuids) do
-  local record = parse_record(records[i])
+  local record = parse_record(records[uuid])
   if record then
     token = math.max(token, record.token + 1)
   end
   if record and record.message_id == message_id then
-    settled[#settled + 1], settled[#settled + 2] = uuid, presentable(records[i], longest)
+    settled[#settled + 1], settled[#settled + 2] = uuid, presentable(records[uuid], longest)
   elseif before[i] ~= message_id and live_holder(before[i], now) then
     refused[#refused + 1], refused[#refused + 2] = uuid, before[i]
   else
@@ -43,7 +51,7 @@ end
 redis.call('HDEL', message, 'running', 'death')
 local counts = {}
 if redis.call('EXISTS', crashes) == 1 then
-  for i, score in ipairs(in_chunks('ZMSCORE', crashes, names)) do
+  for i, score in ipairs(in_chunks('ZMSCORE', crashes, names_at(stage, task_uuids))) do
     if score and math.floor(tonumber(score) / 1000) > now then
       counts[#counts + 1] = task_uuids[i]
       counts[#counts + 1] = tonumber(score) % 1000
