@@ -55,7 +55,7 @@ $(DEMO_READY): pyproject.toml | $(BIN)/python
 $(DEV_READY): pyproject.toml | $(BIN)/python
 	@echo "Installing celery-agents, its extras and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[sandbox,vision]" --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[sandbox,vision,web]" --group dev
 	@touch $@ $(DEMO_READY)
 
 # The first interpreter that is new enough and can make virtual environments; some are on PATH and cannot run.

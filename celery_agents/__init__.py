@@ -21,19 +21,23 @@ if TYPE_CHECKING:
         AgentsError,
         AgentTaskError,
         AnswerError,
+        Cancelled,
         DeclarationError,
         DownloadError,
+        ExpiredError,
         ResultNotReadyError,
         SetupError,
         SpecError,
     )
+    from celery_agents.frames import Frame
     from celery_agents.groups import AgentGroupResult
     from celery_agents.messages import (
         Outcome,
-        Progress,
+        ProgressReport,
         TaskCompletionResult,
         TaskError,
         TaskOutcome,
+        TaskProgress,
         TaskSpec,
     )
     from celery_agents.models import (
@@ -41,9 +45,12 @@ if TYPE_CHECKING:
         LabelRowMetadataIncludeArgs,
         TaskAgentReturnStruct,
     )
+    from celery_agents.policies import ExecutionPolicy
     from celery_agents.producer import TaskFilters
+    from celery_agents.progress import Progress
     from celery_agents.results import AgentResult
     from celery_agents.runner import QueueRunner
+    from celery_agents.sequential import Runner, RunSummary, SequentialRunner
     from celery_agents.status import Status
     from celery_agents.task import StageTask
 
@@ -53,19 +60,23 @@ _HOMES = {
         "AgentTaskError",
         "AgentsError",
         "AnswerError",
+        "Cancelled",
         "DeclarationError",
         "DownloadError",
+        "ExpiredError",
         "ResultNotReadyError",
         "SetupError",
         "SpecError",
     ),
+    "celery_agents.frames": ("Frame",),
     "celery_agents.groups": ("AgentGroupResult",),
     "celery_agents.messages": (
         "Outcome",
-        "Progress",
+        "ProgressReport",
         "TaskCompletionResult",
         "TaskError",
         "TaskOutcome",
+        "TaskProgress",
         "TaskSpec",
     ),
     "celery_agents.models": (
@@ -73,9 +84,12 @@ _HOMES = {
         "LabelRowMetadataIncludeArgs",
         "TaskAgentReturnStruct",
     ),
+    "celery_agents.policies": ("ExecutionPolicy",),
     "celery_agents.producer": ("TaskFilters",),
+    "celery_agents.progress": ("Progress",),
     "celery_agents.results": ("AgentResult",),
     "celery_agents.runner": ("QueueRunner",),
+    "celery_agents.sequential": ("RunSummary", "Runner", "SequentialRunner"),
     "celery_agents.status": ("Status",),
     "celery_agents.task": ("StageTask",),
     # The SDK's types that nearly every agent takes, so that one import line is enough.
@@ -93,16 +107,24 @@ __all__ = [
     "AgentTaskError",
     "AgentsError",
     "AnswerError",
+    "Cancelled",
     "DeclarationError",
     "Depends",
     "DownloadError",
+    "ExecutionPolicy",
+    "ExpiredError",
+    "Frame",
     "LabelRowInitialiseLabelsArgs",
     "LabelRowMetadataIncludeArgs",
     "LabelRowV2",
     "Outcome",
     "Progress",
+    "ProgressReport",
     "QueueRunner",
     "ResultNotReadyError",
+    "RunSummary",
+    "Runner",
+    "SequentialRunner",
     "SetupError",
     "SpecError",
     "StageTask",
@@ -113,6 +135,7 @@ __all__ = [
     "TaskError",
     "TaskFilters",
     "TaskOutcome",
+    "TaskProgress",
     "TaskSpec",
     "__version__",
 ]

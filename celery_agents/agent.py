@@ -1,9 +1,8 @@
-"""One agent: what is declared of it, and calling it for one agent task."""
+"""One agent: what is declared of it, and what its answer for one agent task means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,13 +10,18 @@ from uuid import UUID
 from celery_agents import providers
 from celery_agents.answers import read_answer
 from celery_agents.dependencies.plan import Plan
-from celery_agents.dependencies.resolve import resolve
 from celery_agents.messages import Step
 from celery_agents.retries import RetryPolicy
 from celery_agents.work import Work
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
+
+#: Agent tasks of one window that an ``async def`` agent is at together, unless the stage says otherwise. Waiting costs
+#: nothing here, but whom it waits for has to bear it, from every process of every worker.
+ASYNC_CONCURRENCY = 16
+#: Agent tasks in one list, unless the stage says otherwise. Lists are made of what was loaded together.
+LIST_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,20 +36,25 @@ class Agent:
     will_set_priority: bool = False
     commit_every: int = 100  #: agent tasks
     commit_interval: float = 30.0  #: seconds
+    concurrency: int | None = None  #: agent tasks at once; None: as the kind of function suggests
+    is_batched: bool = False  #: whether it is called with lists
+    list_size: int = LIST_SIZE  #: agent tasks in one of those, at most
 
     @property
     def needs_label_rows(self) -> bool:
         """Whether the label rows' metadata must be listed before the agent runs."""
         return self.will_set_priority or providers.needs_label_rows(self.plan.needs)
 
+    @property
+    def at_once(self) -> int:
+        """How many agent tasks it may be at together. One, where it is no coroutine: on the process's main thread."""
+        return self.concurrency or (ASYNC_CONCURRENCY if self.plan.is_async and not self.is_batched else 1)
 
-def run(work: Work, agent: Agent, stage: AgentStage, limit: AbstractContextManager[object]) -> None:
-    """Call the agent for one agent task, within *limit*, and note its answer; what it raises is its own."""
-    step: Step = "agent"
+
+def accept(work: Work, returned: Any, stage: AgentStage) -> None:
+    """Note what the agent answered for one agent task; what is wrong with it is that one's own failure."""
+    step: Step = "answer"
     try:
-        with limit:
-            returned = _call(agent.plan, work.values)
-        step = "answer"
         answer = read_answer(returned, stage)
         chosen_by_bundle = work.staged.take_pathway()
         if answer.pathway is None and chosen_by_bundle is not None:
@@ -53,10 +62,6 @@ def run(work: Work, agent: Agent, stage: AgentStage, limit: AbstractContextManag
         step = "save"
         if answer.label_row is not None:
             answer.label_row.save(bundle=work.staged)
-    except SystemExit as stop:
-        if _comes_from_a_signal(stop):
-            raise
-        work.fail(stop, step)
     except Exception as error:
         work.fail(error, step)
     else:
@@ -64,24 +69,3 @@ def run(work: Work, agent: Agent, stage: AgentStage, limit: AbstractContextManag
         work.priority = answer.priority
         work.is_moved_by_agent = work.staged.has_moves
         work.is_answered = True
-
-
-def _call(plan: Plan, values: Mapping[str, Any]) -> Any:
-    raised: BaseException | None = None
-    with ExitStack() as stack:
-        try:
-            return plan.function(**resolve(plan, values, stack))
-        except BaseException as error:
-            raised = error
-            raise
-    # Only reached where the clean-up of a dependency swallowed what the agent raised: it failed all the same.
-    raise raised
-
-
-def _comes_from_a_signal(stop: SystemExit) -> bool:
-    """Whether *stop* is the pool ending this process, rather than the agent calling ``sys.exit``."""
-    place = stop.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    module = str(place.tb_frame.f_globals.get("__name__", "")) if place is not None else ""
-    return module.split(".")[0] in ("billiard", "celery")

@@ -198,20 +198,47 @@ def _address(backend: Any) -> str:
     return redact(str(backend.as_uri()))
 
 
-def pause(app: Any, message_id: str, told: float, untold: float) -> None:
-    """Wait for about *told* seconds or until the message has ended, where the backend tells; else sleep *untold*."""
-    # Celery looks at the clock only once a second while it waits for a notification (Drainer.drain_events_until).
-    if told < 1 or not kind_of(backend_of(app)).notifies:
-        time.sleep(untold)
-        return
+def tells(app: Any) -> bool:
+    """Whether the app's result backend tells when a message has ended, so that nobody need look again and again."""
+    return kind_of(backend_of(app)).notifies
+
+
+def await_end(app: Any, message_id: str, seconds: float) -> Stored | None:
+    """Wait for about *seconds* until the backend tells that a message has ended; return what is stored for it then.
+
+    None where it has not ended, or what is stored cannot be decoded. One that has ended already is told of at once.
+    """
     result = app.AsyncResult(message_id)
     try:
-        result.get(timeout=told, propagate=False)
-    except (ResultTimeoutError, *UNREADABLE_ERRORS):
-        pass  # whoever waits looks at what is stored, and finds the same
+        _await(app.backend, result, seconds)
+    except (ResultTimeoutError, TimeoutError, *UNREADABLE_ERRORS):
+        return None  # whoever waits looks at what is stored, and finds the same
+    else:
+        return {"status": result.state, "result": result.result, "traceback": result.traceback}
     finally:
         # Celery would hold on to what timed out until its message has ended.
         app.backend.remove_pending_result(result)
+
+
+def _await(backend: Any, result: Any, seconds: float) -> None:
+    if seconds >= 1:
+        result.get(timeout=seconds, propagate=False)
+        return
+    # Celery's get looks at the clock only once a second. Its steps are these (celery.backends.asynchronous:
+    # AsyncBackendMixin.wait_for_pending, BaseResultConsumer._wait_for_pending), the interval is ours.
+    consumer = backend.result_consumer
+    backend.add_pending_result(result)
+    consumer.on_wait_for_pending(result)
+    for _ in consumer.drainer.drain_events_until(result.on_ready, timeout=seconds, interval=seconds):
+        pass
+
+
+def pause(app: Any, message_id: str, told: float, untold: float) -> None:
+    """Wait for about *told* seconds or until the message has ended, where the backend tells; else sleep *untold*."""
+    if tells(app):
+        await_end(app, message_id, told)
+    else:
+        time.sleep(untold)
 
 
 def is_old_news(backend: Any, stored: Stored) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from celery_agents.errors import SpecError
+from celery_agents.errors import AgentRetryError, SpecError
 from celery_agents.messages import (
     MAX_SPEC_BYTES,
     Carry,
@@ -125,11 +125,12 @@ def conclude(
     for entry in entries:
         if isinstance(entry, Work) and entry.failure is not None:
             verdict = encord.classify(entry.failure.error)
-            is_retried, history = _judge(entry, entry.failure, batch, retry, passes=verdict.transient)
+            policy = retry.asked_by(entry.failure.error)
+            is_retried, history = _judge(entry, entry.failure, batch, policy, passes=verdict.transient)
             if is_retried:
                 trouble.append(history[-1])
                 errors[entry.spec.uuid] = history
-                countdown = max(countdown, retry.countdown(tries(history), verdict.retry_after))
+                countdown = max(countdown, policy.countdown(tries(history), verdict.retry_after))
                 retry_after = max(retry_after, verdict.retry_after or 0.0)
         outcome = entry.outcome if isinstance(entry, Work) else entry
         if outcome is not None:
@@ -169,8 +170,9 @@ def _judge(
 ) -> tuple[bool, tuple[TaskError, ...]]:
     """Decide FAILED, or return that it goes round again, with all that went wrong so far."""
     is_transient = retry.covers(failure.error, passes=passes)
+    reason = failure.error.reason if isinstance(failure.error, AgentRetryError) else None
     error = TaskError.from_exception(
-        failure.error, failure.step, attempt=batch.attempt, transient=is_transient
+        reason or failure.error, failure.step, attempt=batch.attempt, transient=is_transient
     )
     earlier = batch.carry.errors.get(work.spec.uuid, ())
     is_retried = is_transient and not retry.is_used_up(batch.attempt_of(work.spec.uuid))

@@ -7,7 +7,10 @@
     ├── AnswerError              what the agent returned cannot be acted on            (per agent task)
     ├── DownloadError            media could not be fetched                            (per agent task)
     ├── PoisonError              an agent task was running each time a worker died     (per agent task)
+    ├── AgentRetryError          an agent asked for another attempt                    (per agent task)
     ├── TimedOutError            an agent took longer than its time limit              (per agent task)
+    ├── ExpiredError             the time is up                                        (Progress.update, query)
+    ├── Cancelled                the message was cancelled                             (Progress.update, query)
     ├── AgentTaskError           a message failed; carries its completion result       (Celery's FAILURE)
     ├── RetryingError            a message goes round again; carries what is decided   (Celery's RETRY)
     ├── CancelledMessageError    a message was cancelled; carries what is decided      (Celery's REVOKED)
@@ -20,10 +23,13 @@ these three therefore pass everything through ``args``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from celery_agents.messages import TaskCompletionResult
+    from uuid import UUID
+
+    from celery_agents.messages import TaskCompletionResult, TaskOutcome
 
 
 class AgentsError(Exception):
@@ -64,12 +70,62 @@ class LedgerError(AgentsError):
     """Raised by every operation of the ledger when its Redis cannot be used; what it held is not needed to go on."""
 
 
+class AgentRetryError(AgentsError):
+    """Raised by ``self.retry()`` in an agent, see ``StageTask.retry``: this agent task goes round again.
+
+    Attributes:
+        reason: What the agent gave as ``exc``, or None.
+        countdown: Seconds until the next attempt, or None where the stage's options say.
+        max_retries: How many retries this agent task may have, or None where the stage's options say.
+    """
+
+    def __init__(
+        self,
+        reason: BaseException | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+    ) -> None:
+        super().__init__("It asked for another attempt.")
+        self.reason = reason
+        self.countdown = countdown
+        self.max_retries = max_retries
+
+
 class PoisonError(AgentsError):
     """Kept for an agent task whose agent kills the worker process that runs it: by memory, a fault, or an exit."""
 
 
-class TimedOutError(AgentsError):
-    """Kept for an agent task whose agent took longer than the stage's ``soft_time_limit`` or ``time_limit``."""
+class TimedOutError(AgentsError, TimeoutError):
+    """Kept for an agent task whose agent took longer than the stage's ``soft_time_limit`` or ``time_limit``.
+
+    ``Progress.update`` raises it where the process cannot interrupt the agent: in pools of threads and of greenlets.
+    """
+
+
+class ExpiredError(AgentsError, TimeoutError):
+    """Raised when the time is up: by ``Progress.update`` after the message's ``expires``, and by ``runner.query``.
+
+    Attributes:
+        outcomes: Of a query, what was decided in time: agent task -> outcome. Where one is missing its agent task is as
+            it was, unless a worker is at it.
+        leaves_agent_task: Whether ``Progress.update`` raised it: the agent task did not fail, and stays as it was.
+    """
+
+    leaves_agent_task = False
+
+    def __init__(self, detail: str, outcomes: Mapping[UUID, TaskOutcome] | None = None) -> None:
+        super().__init__(detail)
+        self.outcomes: Mapping[UUID, TaskOutcome] = outcomes or {}
+
+
+class Cancelled(AgentsError):  # noqa: N818  (it says what happened; nothing is wrong)
+    """Raised by ``Progress.update`` in an agent whose message was cancelled, and by ``runner.query``.
+
+    Attributes:
+        leaves_agent_task: As of ``ExpiredError``.
+    """
+
+    leaves_agent_task = False
 
 
 class ResultNotReadyError(AgentsError):

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from celery_agents import providers
-from celery_agents.agent import Agent, run
+from celery_agents.agent import Agent
 from celery_agents.batch import Batch, Entry, Execution, admit, conclude
+from celery_agents.calling import Calls, choose
 from celery_agents.commit import commit
 from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.errors import SpecError
@@ -132,7 +133,7 @@ class _Attempt:
         if self.watch.is_stopping():
             return
         settle_carried_moves(works, batch.carry.moves, self.stage, self.encord)
-        self._commit([work for work in works if work.is_saved])
+        self.commit([work for work in works if work.is_saved])
         self.tally.count([work for work in works if not work.is_open])
         # What may have killed an earlier delivery comes last, so that the others are done before.
         new = sorted(still_open(works), key=self.delivery.is_suspect)
@@ -154,7 +155,7 @@ class _Attempt:
 
     def _load(self, works: Sequence[Work]) -> None:
         loading = providers.Loading(
-            self.encord, self.stage, self.agent.initialise_options, self.is_about_everything
+            self.encord, self.stage, self.agent.initialise_options, self.is_about_everything, self.watch
         )
         try:
             providers.load(self.agent.plan.needs, works, loading)
@@ -163,34 +164,58 @@ class _Attempt:
                 work.fail(error, "load")
 
     def _run(self, works: Sequence[Work]) -> None:
-        """Call the agent for each, and commit as it goes, so that a crash loses little."""
-        answered: list[Work] = []
-        committed_at = self.clock()
-        for work in works:
-            if self.watch.is_stopping():
-                break
-            if answered and (self._is_due(answered, committed_at) or self.delivery.is_suspect(work)):
-                self._commit(answered)
-                self.delivery.settle(answered)
-                answered, committed_at = [], self.clock()
-            self.delivery.note(work)
-            run(work, self.agent, self.stage, self.watch.limit(work))
-            self.tally.count([work])
-            answered.append(work)
-        self._commit(answered)
+        """Call the agent for all, in its way, and commit as it goes."""
+        turns = _Turns(self)
+        way = choose(self.agent, is_careful=self.delivery.is_careful())
+        way(works, Calls(self.agent, self.stage, self.watch), turns)
+        self.commit(turns.answered)
 
-    def _is_due(self, answered: Sequence[Work], committed_at: float) -> bool:
-        every = (
-            min(self.agent.commit_every, CAREFUL_COMMIT)
-            if self.delivery.is_careful()
-            else self.agent.commit_every
-        )
-        return len(answered) >= every or self.clock() - committed_at >= self.agent.commit_interval
-
-    def _commit(self, works: Sequence[Work]) -> None:
+    def commit(self, works: Sequence[Work]) -> None:
         self.delivery.note(None)  # a crash from here on is nobody's
         held = self.delivery.held(still_open(works))
         commit(held, self.stage, self.encord, self.is_about_everything)
+
+
+class _Turns:
+    """Lets the agents of one window begin, and commits what they answered as it goes, so that a crash loses little.
+
+    See ``calling.Turns``: however agents are called, all of this is on the thread that executes the batch.
+    """
+
+    def __init__(self, attempt: _Attempt) -> None:
+        self._attempt = attempt
+        self._committed_at = attempt.clock()
+        self.answered: list[Work] = []  #: not committed yet
+
+    def may_begin(self, works: Sequence[Work]) -> bool:
+        delivery = self._attempt.delivery
+        if self._attempt.watch.is_stopping():
+            return False
+        if any(map(delivery.is_suspect, works)):
+            self._commit()
+        self.catch_up()
+        delivery.note(works[0])  # of use to careful deliveries only, and there each is alone
+        return True
+
+    def end(self, works: Sequence[Work]) -> None:
+        self._attempt.tally.count(works)
+        self.answered.extend(works)
+
+    def catch_up(self) -> None:
+        if self._is_due():
+            self._commit()
+
+    def _is_due(self) -> bool:
+        agent, is_careful = self._attempt.agent, self._attempt.delivery.is_careful()
+        every = min(agent.commit_every, CAREFUL_COMMIT) if is_careful else agent.commit_every
+        seconds = self._attempt.clock() - self._committed_at
+        return len(self.answered) >= every or seconds >= agent.commit_interval
+
+    def _commit(self) -> None:
+        if self.answered:
+            self._attempt.commit(self.answered)
+            self._attempt.delivery.settle(self.answered)
+            self.answered, self._committed_at = [], self._attempt.clock()
 
 
 def _refuse_strangers(works: Sequence[Work], stage: AgentStage, project_hash: UUID) -> None:

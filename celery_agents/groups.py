@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError as ResultTimeoutError
 
 from celery_agents import waiting
 from celery_agents.backends import backend_of, is_old_news, kind_of, pause, read
-from celery_agents.messages import Outcome, Progress, TaskCompletionResult, TaskError, TaskOutcome
+from celery_agents.messages import Outcome, ProgressReport, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.results import AgentResult, cancel
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
@@ -33,7 +33,7 @@ class GroupSummary:
 
     messages: Counter[Status] = field(default_factory=Counter)  #: how many messages have which status
     outcomes: Counter[Outcome] = field(default_factory=Counter)  #: how many agent tasks have which outcome
-    progress: Progress = field(default_factory=Progress)  #: the sum over the messages
+    progress: ProgressReport = field(default_factory=ProgressReport)  #: the sum over the messages
 
     @property
     def status(self) -> Status:
@@ -169,7 +169,7 @@ class AgentGroupResult:
         return self.summary().status
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> ProgressReport:
         """The sum of the messages' progress."""
         return self.summary().progress
 
@@ -269,11 +269,11 @@ class AgentGroupResult:
 
 
 def _sum(summary: GroupSummary, snapshot: Snapshot) -> GroupSummary:
-    so_far, more = summary.progress, snapshot.progress or Progress()
+    so_far, more = summary.progress, snapshot.progress or ProgressReport()
     return GroupSummary(
         messages=summary.messages + Counter([snapshot.status]),
         outcomes=summary.outcomes + snapshot.counts,
-        progress=Progress(
+        progress=ProgressReport(
             done=so_far.done + more.done, failed=so_far.failed + more.failed, total=so_far.total + more.total
         ),
     )

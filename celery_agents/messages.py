@@ -24,6 +24,8 @@ from celery_agents.tracebacks import NAME_LIMIT, name_of, text_of, traceback_of
 TRACEBACK_LIMIT = 6_000
 #: Longest detail kept of an error, in characters.
 DETAIL_LIMIT = 2_000
+#: Longest text kept of what an agent tells of its progress, in characters.
+PROGRESS_TEXT_LIMIT = 200
 #: Longest piece of an undecodable spec that its outcome keeps, in characters; a real spec has about 400.
 RAW_SPEC_LIMIT = 10_000
 #: Longest spec that is read, in bytes, where the app has not set ``agents_max_spec_bytes``.
@@ -183,6 +185,15 @@ def tries(errors: Iterable[TaskError]) -> int:
     return sum(error.times for error in errors)
 
 
+class TaskProgress(_Wire):
+    """How far one agent task is, as its agent told it last; in whatever unit the agent counts."""
+
+    current: float
+    total: float  #: 0 where nobody knows
+    text: Annotated[str, AfterValidator(lambda text: excerpt(text, PROGRESS_TEXT_LIMIT))] | None = None
+    at: datetime  #: when it was told, in UTC
+
+
 class TaskOutcome(_Wire):
     """What became of one agent task. A batch of one has one of these, a batch of many has many."""
 
@@ -196,16 +207,22 @@ class TaskOutcome(_Wire):
     error: TaskError | None = None  #: why it FAILED
     earlier_errors: tuple[TaskError, ...] = ()  #: what went wrong in the attempts before, oldest first
     spec: str | None = None  #: the spec as it came, where it could not be read
+    progress: TaskProgress | None = None  #: what its agent told last, where it tells of its progress
 
 
-class Progress(_Wire):
-    """How far a message is. ``done`` counts every agent task that has an outcome, ``failed`` those that FAILED."""
+class ProgressReport(_Wire):
+    """How far a message is. ``done`` counts every agent task that has an outcome, ``failed`` those that FAILED.
+
+    ``tasks`` has what agents tell of single agent tasks, by ``Progress.update``, in the order in which it was told:
+    while the message runs of the hundred that were told of last, and once it has ended of all.
+    """
 
     done: int = 0
     failed: int = 0
     total: int = 0
-    text: str | None = None
+    text: str | None = None  #: what was told last of any agent task
     at: datetime | None = None  #: when this was written, in UTC
+    tasks: dict[UUID, TaskProgress] = Field(default_factory=dict, max_length=MOST_SPECS)
 
 
 class Carry(_Wire):

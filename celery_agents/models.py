@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, model_validator
 
-from celery_agents.messages import Outcome, Progress, TaskCompletionResult, TaskError, TaskOutcome, TaskSpec
+from celery_agents.frames import Frame
+from celery_agents.messages import (
+    Outcome,
+    ProgressReport,
+    TaskCompletionResult,
+    TaskError,
+    TaskOutcome,
+    TaskSpec,
+)
 from celery_agents.status import Status
 
 if TYPE_CHECKING:
@@ -57,14 +66,31 @@ class TaskAgentReturnStruct:
     label_row_priority: float | None = None  #: 0.0 to 1.0, set before the agent task moves
 
 
+class ReturnStruct(Protocol):
+    """What has the fields of a ``TaskAgentReturnStruct``, such as encord-agents' own, for type checkers."""
+
+    @property
+    def pathway(self) -> str | UUID | None: ...
+
+    @property
+    def label_row(self) -> LabelRowV2 | None: ...
+
+    @property
+    def label_row_priority(self) -> float | None: ...
+
+
 TaskAgentReturnPathway: TypeAlias = "str | UUID | None"
-TaskAgentReturnType: TypeAlias = "TaskAgentReturnPathway | TaskAgentReturnStruct"
+TaskAgentReturnType: TypeAlias = "TaskAgentReturnPathway | ReturnStruct"
+#: What an agent returns that is called with lists, and each other one.
+Answers: TypeAlias = "TaskAgentReturnType | Sequence[TaskAgentReturnType | BaseException]"
+AgentFunction: TypeAlias = "Callable[..., Answers] | Callable[..., Awaitable[Answers]]"
 
 __all__ = [
+    "Frame",
     "LabelRowInitialiseLabelsArgs",
     "LabelRowMetadataIncludeArgs",
     "Outcome",
-    "Progress",
+    "ProgressReport",
     "Status",
     "TaskAgentReturnPathway",
     "TaskAgentReturnStruct",

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from celery_agents.agent import LIST_SIZE
 from celery_agents.errors import DeclarationError
 from celery_agents.retries import RetryPolicy
-from celery_agents.supervision import Limits
+from celery_agents.watch import Limits
 
 FailurePolicy = Literal["all", "any", "never"]
 
 #: Options of ``apply_async`` that say where a message goes. As task attributes Celery has deprecated them.
 ROUTING_OPTIONS = frozenset({"delivery_mode", "exchange", "priority", "queue", "routing_key"})
+#: What Celery calls around each message, see "Handlers" in its documentation; the first argument is the task.
+HOOKS = frozenset({"after_return", "before_start", "on_failure", "on_retry", "on_success"})
 #: Celery's own task options that are passed on as they are, see ``celery.app.task.Task``.
 CELERY_OPTIONS = frozenset(
     {
@@ -33,22 +36,35 @@ CELERY_OPTIONS = frozenset(
     }
 )
 _RETRY_OPTIONS = frozenset(each.name for each in fields(RetryPolicy))
+#: What a class of Celery tasks may say as well, see ``bases``; what ``stage()`` is told comes first.
+INHERITED_OPTIONS = CELERY_OPTIONS | ROUTING_OPTIONS | _RETRY_OPTIONS
 _ENCORD_OPTIONS = frozenset(
     {"label_row_metadata_include_args", "label_row_initialise_labels_args", "will_set_priority"}
 )
 _OUR_OPTIONS = frozenset(
     {
         "name",
+        "base",
+        "bind",
         "batch_size",
+        "batched",
         "commit_every",
         "commit_interval",
+        "concurrency",
         "failure_policy",
+        "list_size",
         "soft_time_limit",
         "time_limit",
     }
 )
 _ALL_OPTIONS = (
-    CELERY_OPTIONS | ROUTING_OPTIONS | _RETRY_OPTIONS | _ENCORD_OPTIONS | _OUR_OPTIONS | {"serializer"}
+    CELERY_OPTIONS
+    | HOOKS
+    | ROUTING_OPTIONS
+    | _RETRY_OPTIONS
+    | _ENCORD_OPTIONS
+    | _OUR_OPTIONS
+    | {"serializer"}
 )
 
 #: Without these a message is gone when its worker dies, whatever the app's configuration says.
@@ -65,7 +81,11 @@ class StageOptions:
     """How one stage's agent is run, enqueued and judged."""
 
     name: str | None = None  #: Celery task name
+    bind: bool = False  #: whether the agent is given its Celery task as the first argument
     batch_size: int = 100  #: agent tasks in one message, unless ``enqueue`` says otherwise
+    batched: bool = False  #: whether the agent is called with lists
+    list_size: int = LIST_SIZE  #: agent tasks in one of those, at most
+    concurrency: int | None = None  #: agent tasks at once; None: 1, or for ``async def`` ASYNC_CONCURRENCY
     commit_every: int = 100  #: agent tasks after which a batch is committed as far as it is
     commit_interval: float = 30.0  #: seconds after which the same is done
     limits: Limits = field(default_factory=Limits)  #: of each agent task
@@ -95,7 +115,13 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         raise DeclarationError(f"serializer={given['serializer']!r}: messages of agent tasks are JSON only.")
     return StageOptions(
         name=_checked(given, "name", str | None, None),
+        bind=_checked(given, "bind", bool, default=False),
         batch_size=_number_of_agent_tasks(given, "batch_size"),
+        batched=_checked(given, "batched", bool, default=False),
+        list_size=_list_size(given),
+        concurrency=_number_of_agent_tasks(given, "concurrency")
+        if given.get("concurrency") is not None
+        else None,
         commit_every=_number_of_agent_tasks(given, "commit_every"),
         commit_interval=_seconds(given, "commit_interval", 30.0),
         limits=_limits(given),
@@ -105,12 +131,22 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         initialise_options=_arguments(given, "label_row_initialise_labels_args"),
         retry=_retry_policy(_given(given, _RETRY_OPTIONS)),
         routing=_given(given, ROUTING_OPTIONS),
-        celery={**_SAFE_BY_DEFAULT, **_given(given, CELERY_OPTIONS), "serializer": "json"},
+        celery={**_SAFE_BY_DEFAULT, **_given(given, CELERY_OPTIONS), **_hooks(given), "serializer": "json"},
     )
 
 
 def _given(given: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     return {name: given[name] for name in names & given.keys()}
+
+
+def _hooks(given: Mapping[str, Any]) -> dict[str, Any]:
+    hooks = _given(given, HOOKS)
+    for name, hook in hooks.items():
+        if not callable(hook):
+            raise DeclarationError(
+                f"{name}={hook!r}: give a function; its first argument is the Celery task."
+            )
+    return hooks
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
@@ -135,6 +171,19 @@ def _number_of_agent_tasks(given: Mapping[str, Any], name: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise DeclarationError(f"{name}={number!r}: give a number of agent tasks, 1 or more.")
     return number
+
+
+def _list_size(given: Mapping[str, Any]) -> int:
+    size = _number_of_agent_tasks(given, "list_size")
+    if "list_size" in given and not given.get("batched"):
+        raise DeclarationError(
+            f"list_size={size} is for an agent that is called with lists: add batched=True."
+        )
+    if size > LIST_SIZE:
+        raise DeclarationError(
+            f"list_size={size}: a list has {LIST_SIZE} agent tasks at most, as many as are loaded together."
+        )
+    return size
 
 
 def _seconds(given: Mapping[str, Any], name: str, default: float) -> float:

@@ -7,10 +7,12 @@ A new injectable type is one function here. It gets all agent tasks of a batch a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from celery_agents.isolation import isolate
+from celery_agents.progress import Progress
+from celery_agents.watch import Unwatched, Watch
 from celery_agents.work import Work, still_open
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class Loading:
     stage: AgentStage
     initialise_options: Mapping[str, Any]
     is_about_everything: Callable[[Exception], bool]
+    watch: Watch = field(default_factory=Unwatched)  #: who is told of progress
 
 
 Loader = Callable[[Sequence[Work], Loading], None]
@@ -42,6 +45,8 @@ class Provider:
 
 
 PROVIDERS: dict[str, Provider] = {}
+#: Those whose value is the same for all agent tasks of a stage, and what it is.
+SHARED: dict[str, Callable[[Gateway, AgentStage], Any]] = {}
 
 
 def provides(type_name: str, *, needs_label_rows: bool = False) -> Callable[[Loader], Loader]:
@@ -59,6 +64,11 @@ def needs_label_rows(type_names: Collection[str]) -> bool:
     return any(PROVIDERS[name].needs_label_rows for name in type_names)
 
 
+def shared_values(type_names: Collection[str], encord: Gateway, stage: AgentStage) -> dict[str, Any]:
+    """Return the value of each of these types, which are the same for all agent tasks."""
+    return {name: SHARED[name](encord, stage) for name in type_names}
+
+
 def load(type_names: Collection[str], works: Sequence[Work], loading: Loading) -> None:
     """Load what is needed, and only that, for all *works* together; one that fails is left out of what follows."""
     for name, provider in PROVIDERS.items():
@@ -74,24 +84,32 @@ def _agent_tasks(works: Sequence[Work], loading: Loading) -> None:
         )
 
 
-def _same_for_all(type_name: str, value: Callable[[Loading], Any]) -> None:
+def _same_for_all(type_name: str, value: Callable[[Gateway, AgentStage], Any]) -> None:
     def load_one(works: Sequence[Work], loading: Loading) -> None:
-        shared = value(loading)
+        shared = value(loading.encord, loading.stage)
         for work in works:
             work.values[type_name] = shared
 
+    SHARED[type_name] = value
     provides(type_name)(load_one)
 
 
-_same_for_all("encord.workflow.stages.agent.AgentStage", lambda loading: loading.stage)
-_same_for_all("encord.project.Project", lambda loading: loading.encord.project)
-_same_for_all("encord.user_client.EncordUserClient", lambda loading: loading.encord.client)
+_same_for_all("encord.workflow.stages.agent.AgentStage", lambda _, stage: stage)
+_same_for_all("encord.project.Project", lambda encord, _: encord.project)
+_same_for_all("encord.user_client.EncordUserClient", lambda encord, _: encord.client)
 
 
 @provides("encord.http.bundle.Bundle")
 def _bundles(works: Sequence[Work], loading: Loading) -> None:  # noqa: ARG001  (a loader's signature)
     for work in works:
         work.values["encord.http.bundle.Bundle"] = work.staged
+
+
+@provides("celery_agents.progress.Progress")
+def _progress(works: Sequence[Work], loading: Loading) -> None:
+    for work in works:
+        work.progress = Progress(work.spec.uuid, loading.watch)
+        work.values["celery_agents.progress.Progress"] = work.progress
 
 
 @provides("encord.objects.ontology_labels_impl.LabelRowV2", needs_label_rows=True)

@@ -7,6 +7,7 @@ It reads Celery's result backend and puts what it finds into the words of ``stat
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -17,9 +18,9 @@ from celery.exceptions import TimeoutError as ResultTimeoutError
 from celery.result import EagerResult
 
 from celery_agents import waiting
-from celery_agents.backends import backend_of, is_old_news, pause, read
+from celery_agents.backends import await_end, backend_of, is_old_news, read, tells
 from celery_agents.errors import LedgerError, ResultNotReadyError, SetupError
-from celery_agents.messages import Progress, TaskCompletionResult, TaskError, TaskOutcome
+from celery_agents.messages import ProgressReport, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
 from celery_agents.waiting import LONGEST_PAUSE, Deadline
@@ -46,14 +47,15 @@ class AgentResult:
 
     Args:
         id: The message's Celery id, or its ``AsyncResult``.
-        app: The app whose result backend is asked; by default the current one.
+        app: The app whose result backend is asked; by default that of the ``AsyncResult``, or else the current one.
         total: How many specs the message carries. Where it is given the message is known to have been sent, and no news
             of it means QUEUED; otherwise it means UNKNOWN.
     """
 
     def __init__(self, id: object, app: Celery | None = None, *, total: int | None = None) -> None:  # noqa: A002
         self.id = str(id)
-        self.app = app_or_default(app)
+        # With several apps in one process an AsyncResult knows which of them it is of.
+        self.app = app_or_default(app or getattr(id, "app", None))
         self.total = total
         self.latest: Snapshot | None = None
         if isinstance(id, EagerResult):
@@ -93,7 +95,7 @@ class AgentResult:
             raise SetupError(
                 "What became of an agent task is kept by a ledger, and the app has none: set agents_ledger_url."
             )
-        message_id = _message_of(uuid, tasks)
+        message_id = message_of(uuid, tasks)
         if message_id is None:
             raise ResultNotReadyError(
                 f"Nothing is known of agent task or data unit {uuid}: it never ran, or that is no longer kept."
@@ -129,7 +131,7 @@ class AgentResult:
         return self.snapshot().status
 
     @property
-    def progress(self) -> Progress | None:
+    def progress(self) -> ProgressReport | None:
         """How far it is, or None where nothing is known; ``total`` is 0 where the number of specs is not known."""
         return self.snapshot().progress
 
@@ -159,9 +161,18 @@ class AgentResult:
     def wait(self, timeout: float | None = None) -> Status:
         """Wait until the message has ended, or for *timeout* seconds; return its status then, whatever it is."""
         deadline, pauses = Deadline(timeout), waiting.pauses(LONGEST_PAUSE)
-        while not self.snapshot().is_final and not deadline.is_over():
-            pause(self.app, self.id, deadline.at_most(SAFETY_PAUSE), deadline.at_most(next(pauses)))
-        return self.snapshot().status
+        while not (self._told(deadline) or self.snapshot()).is_final and not deadline.is_over():
+            if not tells(self.app):
+                time.sleep(deadline.at_most(next(pauses)))
+        return self.latest.status if self.latest else self.status
+
+    def _told(self, deadline: Deadline) -> Snapshot | None:
+        """Wait for a while until the backend tells that the message has ended; None where it does not."""
+        has_ended = self.latest is not None and self.latest.is_final
+        if has_ended or deadline.is_over() or not tells(self.app):
+            return None
+        stored = await_end(self.app, self.id, deadline.at_most(SAFETY_PAUSE))
+        return None if stored is None else self._note(stored)
 
     def get(self, timeout: float | None = None) -> TaskCompletionResult:
         """Wait until the message has ended and return its completion result.
@@ -233,7 +244,7 @@ def _remember_as_cancelled(app: Celery, message_ids: Sequence[str]) -> None:
         logger.warning("A worker that is started later will not know that this was cancelled: %s", error)
 
 
-def _message_of(uuid: UUID, tasks: Sequence[Any]) -> str | None:
+def message_of(uuid: UUID, tasks: Sequence[Any]) -> str | None:
     """Return the message that has an agent task, or else the one that decided about it last."""
     records: list[tuple[Record, Any]] = []
     for ledger in {task.runner.project_hash: task.runner.ledger for task in tasks}.values():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from celery_agents.errors import TimedOutError
+from celery_agents.errors import AgentRetryError, TimedOutError
 
 ErrorTypes = tuple[type[BaseException], ...]
 
@@ -29,6 +29,18 @@ class RetryPolicy:
         True  #: anything between 0 and the computed pause, so that retries do not come in herds
     )
     default_retry_delay: float = 180  #: seconds, where ``retry_backoff`` is False
+
+    def asked_by(self, error: BaseException) -> RetryPolicy:
+        """Return this policy as it is for an agent that has raised *error*: ``self.retry()`` may say otherwise."""
+        asked = error.__cause__ if isinstance(error, TimedOutError) else error
+        if not isinstance(asked, AgentRetryError):
+            return self
+        policy = replace(self, autoretry_for=(AgentRetryError,), dont_autoretry_for=())
+        if asked.max_retries is not None:
+            policy = replace(policy, max_retries=asked.max_retries)
+        if asked.countdown is not None:
+            policy = replace(policy, retry_backoff=False, default_retry_delay=asked.countdown)
+        return policy
 
     def covers(self, error: BaseException, *, passes: bool) -> bool:
         """Return whether *error* is worth another try; *passes* says whether Encord's side of it does."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -11,25 +10,36 @@ from uuid import UUID
 from celery import Celery, current_app, shared_task
 from celery.utils.log import get_logger
 
-from celery_agents import producer, stopping
-from celery_agents.agent import Agent
-from celery_agents.dependencies.plan import plan
+from celery_agents import producer, queries, stopping
+from celery_agents.bases import inherited_options, task_base
+from celery_agents.declaring import StageAgent, declared, name_of, project_uuid, stage_identity
 from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
-from celery_agents.producer import TaskFilters, beat
-from celery_agents.providers import PROVIDERS
+from celery_agents.policies import ExecutionPolicy
+from celery_agents.producer import TaskFilters, asked, beat
 from celery_agents.settings import Settings
-from celery_agents.task import Declaration, StageAgent, StageTask
-from celery_agents.worker import cancelling, leaving, releasing, startup, stuck, visibility
+from celery_agents.task import Declaration, StageTask
+from celery_agents.worker import (
+    cancelling,
+    leaving,
+    listening,
+    releasing,
+    resources,
+    startup,
+    stuck,
+    visibility,
+)
 
 if TYPE_CHECKING:
+    from encord.project import Project
     from encord.user_client import EncordUserClient
     from encord.workflow.stages.agent import AgentStage
 
     from celery_agents.gateway.project import Gateway
     from celery_agents.groups import AgentGroupResult
     from celery_agents.ledger import Ledger
-    from celery_agents.models import TaskAgentReturnType
+    from celery_agents.messages import TaskOutcome
+    from celery_agents.models import AgentFunction
 
 logger = get_logger(__name__)
 
@@ -56,11 +66,10 @@ class QueueRunner:
         app: Celery | None = None,
         user_client: EncordUserClient | None = None,
     ) -> None:
-        self.project_hash = _as_uuid(project_hash)
+        self.project_hash = project_uuid(project_hash)
         self._app = app
         self._user_client = user_client
         self._task_names: dict[str | UUID, str] = {}
-        self._opening = threading.Lock()
 
     def __repr__(self) -> str:
         return f"QueueRunner({str(self.project_hash)!r})"
@@ -80,7 +89,24 @@ class QueueRunner:
         """The project as the SDK gives it, opened at first use."""
         from celery_agents.gateway.project import Gateway  # here, because it imports the SDK: 1.3 s and 80 MB
 
-        return Gateway(self.project_hash, self._user_client, self.settings.call_timeout)
+        opened = Gateway(self.project_hash, self._user_client, self.settings.call_timeout)
+        # Threads that come here at once get the same one: cached_property itself takes no lock.
+        return cast("Gateway", vars(self).setdefault("gateway", opened))
+
+    @property
+    def client(self) -> EncordUserClient:
+        """The authenticated client that the agents get, made at first use. Raises SetupError where there is no key."""
+        return self.gateway.client
+
+    @property
+    def project(self) -> Project:
+        """The project, fetched at first use. Raises SetupError where it is not there for this key."""
+        return self.gateway.project
+
+    @property
+    def valid_stages(self) -> list[AgentStage]:
+        """The project's agent stages, whether they have an agent here or not; fetched at first use."""
+        return self.gateway.agent_stages()
 
     @cached_property
     def ledger(self) -> Ledger | None:
@@ -98,7 +124,8 @@ class QueueRunner:
         kept = Retention(
             settings.outcomes_kept, settings.max_outcomes, settings.failures_kept, settings.max_failures
         )
-        return Ledger(settings.ledger_url, self.project_hash, retention=kept)
+        opened = Ledger(settings.ledger_url, self.project_hash, retention=kept)
+        return cast("Ledger", vars(self).setdefault("ledger", opened))  # as with the gateway
 
     @property
     def redelivered_after(self) -> float:
@@ -112,7 +139,7 @@ class QueueRunner:
 
     def stage(
         self, stage: str | UUID, **options: Any
-    ) -> Callable[[Callable[..., TaskAgentReturnType]], StageTask]:
+    ) -> Callable[[AgentFunction], StageTask]:
         """Declare the decorated function as the agent of one stage; it becomes a Celery task.
 
         Args:
@@ -122,59 +149,58 @@ class QueueRunner:
         Options of encord-agents: ``label_row_metadata_include_args``, ``label_row_initialise_labels_args`` and
         ``will_set_priority``. Ours: ``name`` (of the Celery task; by default made of project and stage, so that it
         does not change when a module is renamed or run as a script), ``batch_size`` (100), ``failure_policy``
-        (``"all"``, ``"any"``, ``"never"``). Celery's retry options ``autoretry_for``, ``dont_autoretry_for``,
-        ``max_retries``, ``retry_backoff``, ``retry_backoff_max``, ``retry_jitter``, applied per agent task. Celery's
-        task options, such as ``queue``, ``priority``, ``rate_limit``, ``time_limit`` and ``expires``.
+        (``"all"``, ``"any"``, ``"never"``), ``concurrency`` (agent tasks at once: 1, or 16 for ``async def``),
+        ``batched`` and ``list_size`` (the agent gets lists, see docs/agents.md). Celery's retry options
+        ``autoretry_for``, ``dont_autoretry_for``, ``max_retries``, ``retry_backoff``, ``retry_backoff_max``,
+        ``retry_jitter``, applied per agent task. Celery's task options, such as ``queue``, ``priority``,
+        ``rate_limit``, ``time_limit`` and ``expires``; ``bind=True`` gives the agent its Celery task as the first
+        argument; ``base``, a class of Celery tasks, and ``before_start``, ``on_success``, ``on_failure``,
+        ``on_retry`` and ``after_return`` are for each message.
 
         Declaring a stage again with a new runner, as a notebook does, replaces its agent.
 
         Raises:
             DeclarationError: An option, a parameter of the function or the stage cannot be used as given.
         """
-        identity = _stage_identity(stage)
-        chosen = stage_options(options)
+        identity = stage_identity(stage)
+        base = task_base(self._app, options.get("base"))
+        chosen = stage_options({**inherited_options(base), **options})
 
-        def declare(function: Callable[..., TaskAgentReturnType]) -> StageTask:
+        def declare(function: AgentFunction) -> StageTask:
             if identity in self._task_names:
                 raise DeclarationError(
                     f"Stage {str(stage)!r} has an agent already ({self._task_names[identity]}); one stage, one agent."
                 )
             name = chosen.name or f"agents.{str(self.project_hash)[:8]}.{identity}"
-            agent = Agent(
-                stage=identity,
-                plan=plan(function, PROVIDERS.keys()),
-                retry=chosen.retry,
-                label_row_options=chosen.label_row_options,
-                initialise_options=chosen.initialise_options,
-                will_set_priority=chosen.will_set_priority,
-                commit_every=chosen.commit_every,
-                commit_interval=chosen.commit_interval,
-            )
-            task = self._register(name, StageAgent(identity, function, chosen, agent))
+            task = self._register(name, declared(identity, function, chosen), base)
             self._task_names[identity] = name
             return task
 
         return declare
 
-    def _register(self, name: str, stage_agent: StageAgent) -> StageTask:
+    def _register(self, name: str, stage_agent: StageAgent, base: type[StageTask]) -> StageTask:
         startup.connect()
         releasing.connect()
         cancelling.connect()
         leaving.connect()
+        listening.connect()
         stopping.connect()
         visibility.connect()
         stuck.connect()
+        resources.connect()
         beat.register(self._app, self.project_hash)
-        declared = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
+        asked.register(self._app, self.project_hash)
+        registered = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
         declaration = Declaration(self, stage_agent)
-        if name in declared:
-            _declare_again(name, declared[name][1], declaration)
-            return declared[name][0]
+        if name in registered:
+            _declare_again(name, registered[name][1], declaration)
+            return registered[name][0]
         options: Mapping[str, Any] = {
-            "base": StageTask,
+            "base": base,
             "bind": True,
             "name": name,
             "max_retries": stage_agent.options.retry.max_retries,
+            "autoretry_for": (),  # Celery's own would retry the whole message
             "declaration": declaration,
             **stage_agent.options.celery,
         }
@@ -183,8 +209,8 @@ class QueueRunner:
         task = (
             shared_task(run, **options) if self._app is None else self._app.task(run, shared=False, **options)
         )
-        declared[name] = cast("StageTask", task), declaration
-        return declared[name][0]
+        registered[name] = cast("StageTask", task), declaration
+        return registered[name][0]
 
     def get_agent_stages(self) -> Iterator[AgentStage]:
         """Yield the SDK's agent stages that have an agent here, in the order of their declaration.
@@ -207,6 +233,52 @@ class QueueRunner:
             SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
         """
         return producer.sweep(self._tasks_for(stages), **options)
+
+    def query(
+        self,
+        stage: str | UUID | StageTask,
+        spec: object,
+        *,
+        policy: ExecutionPolicy = ExecutionPolicy.AUTO,
+        timeout: float | None = None,
+        once: bool = False,
+    ) -> TaskOutcome:
+        """Have the agent of *stage* run on one agent task now, and return what became of that.
+
+        Args:
+            stage: The stage's title or UUID as declared, or the agent's Celery task.
+            spec: JSON text, a JSON object, a ``TaskSpec``, or the SDK's ``AgentTask``.
+            policy: Who runs it, see ``ExecutionPolicy``; by default a worker where one listens, or else this process.
+            timeout: Seconds for all of it; None for as long as it takes. What waits in a queue by then is taken back.
+            once: Forget the message's result when it is read.
+
+        Returns:
+            The outcome; one that is FAILED is returned, not raised.
+
+        Raises:
+            SpecError: *spec* is none.
+            ExpiredError: There is no outcome in time; it is a ``TimeoutError``.
+            Cancelled: Somebody has cancelled the message meanwhile.
+            SetupError: Neither is possible: no broker, no key, no such stage.
+        """
+        (outcome,) = self.query_many(stage, [spec], policy=policy, timeout=timeout, once=once)
+        return outcome
+
+    def query_many(
+        self,
+        stage: str | UUID | StageTask,
+        specs: Iterable[object],
+        *,
+        policy: ExecutionPolicy = ExecutionPolicy.AUTO,
+        timeout: float | None = None,
+        once: bool = False,
+    ) -> list[TaskOutcome]:
+        """Do the same as ``query`` for many agent tasks at once; return their outcomes, in the order of *specs*.
+
+        Workers get them in messages of the stage's ``batch_size``. An ``ExpiredError`` has what was decided in time.
+        """
+        task = stage if isinstance(stage, StageTask) else self.task_for(stage)
+        return queries.query_many(task, list(specs), policy=policy, timeout=timeout, once=once)
 
     def beat_schedule(
         self,
@@ -258,7 +330,7 @@ class QueueRunner:
 
     def task_for(self, stage: str | UUID) -> StageTask:
         """Return the Celery task of a stage's agent, by the stage's title or UUID as declared."""
-        identity = _stage_identity(stage)
+        identity = stage_identity(stage)
         if identity not in self._task_names:
             declared = ", ".join(repr(str(each)) for each in self._task_names) or "none"
             raise DeclarationError(
@@ -273,32 +345,10 @@ _shared: dict[str, tuple[StageTask, Declaration]] = {}
 
 def _declare_again(name: str, earlier: Declaration, declaration: Declaration) -> None:
     """Let a task that is registered stand for another agent from now on; Celery's own options of it stay."""
-    before, now = (_name_of(each.stage_agent.function) for each in (earlier, declaration))
+    before, now = (name_of(each.stage_agent.function) for each in (earlier, declaration))
     if before != now:
         logger.warning("%s was declared by %s() and is now by %s()", name, before, now)
     earlier.runner, earlier.stage_agent = declaration.runner, declaration.stage_agent
-
-
-def _as_uuid(project_hash: str | UUID) -> UUID:
-    try:
-        return UUID(str(project_hash))
-    except ValueError:
-        raise DeclarationError(
-            f"project_hash={project_hash!r} is not a UUID; it is the long id in the project's address on Encord."
-        ) from None
-
-
-def _stage_identity(stage: str | UUID) -> str | UUID:
-    if not isinstance(cast("object", stage), str | UUID) or not stage:
-        raise DeclarationError(f"stage({stage!r}): give the agent stage's title or UUID.")
-    try:
-        return UUID(str(stage))
-    except ValueError:
-        return str(stage)
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
@@ -307,7 +357,7 @@ def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
     def run(self: StageTask, specs: object, carry: object = None) -> str:
         return self.process(specs, carry)
 
-    name = _name_of(function)
+    name = name_of(function)
     run.__name__ = (
         name if name.isidentifier() else "agent"
     )  # Celery compiles it; a lambda's name is no identifier

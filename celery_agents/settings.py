@@ -70,14 +70,22 @@ class Settings(BaseModel):
 
 
 def _refuse_unknown(app: Celery, known: Any) -> None:
-    names = [PREFIX + name for name in known]
+    # app.conf.agents_… may be set beside what was read with config_from_object(namespace="CELERY").
+    names = [spelt for name in known for spelt in (PREFIX + name, _spelt(app, PREFIX + name))]
     for name in app.conf:
-        if name.startswith(PREFIX) and name not in names:
+        if name.startswith((PREFIX, _spelt(app, PREFIX))) and name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
-            raise SetupError(
-                f"There is no setting {name}. {hint}The settings for agents are: {', '.join(names)}."
-            )
+            settings = ", ".join(_spelt(app, PREFIX + each) for each in known)
+            raise SetupError(f"There is no setting {name}. {hint}The settings for agents are: {settings}.")
+
+
+def _spelt(app: Celery, name: str) -> str:
+    """Return how a setting is spelt in the app's configuration: with its namespace, and in the namespace's case."""
+    if not app.namespace:
+        return name
+    spelt = f"{app.namespace.rstrip('_')}_{name}"
+    return spelt.upper() if app.namespace.isupper() else spelt
 
 
 def _complaint(error: ValidationError) -> str:

@@ -17,7 +17,7 @@ from celery_agents.errors import AgentsError, CarriesResultError, ResultNotReady
 from celery_agents.messages import (
     TRACEBACK_LIMIT,
     Outcome,
-    Progress,
+    ProgressReport,
     TaskCompletionResult,
     TaskError,
     TaskOutcome,
@@ -57,7 +57,7 @@ class Snapshot:
     id: str
     state: str
     status: Status
-    progress: Progress | None = None
+    progress: ProgressReport | None = None
     completion: TaskCompletionResult | None = None
     failure: BaseException | None = None
     traceback: str | None = None
@@ -163,7 +163,7 @@ def _dumped(completion: TaskCompletionResult | None) -> list[dict[str, Any]] | N
 
 
 def snapshot_of(
-    message_id: str, stored: Stored, *, total: int | None = None, seen: Progress | None = None
+    message_id: str, stored: Stored, *, total: int | None = None, seen: ProgressReport | None = None
 ) -> Snapshot:
     """Put what is stored for a message into our words.
 
@@ -194,7 +194,7 @@ def snapshot_of(
     )
 
 
-def _unreadable(message_id: str, state: str, why: str, total: int | None, seen: Progress | None) -> Snapshot:
+def _unreadable(message_id: str, state: str, why: str, total: int | None, seen: ProgressReport | None) -> Snapshot:
     one_line = bounded(" ".join(redact(why).split()), WHY_LIMIT).replace("\n", " ")
     sentence = (
         f"What is stored for message {message_id} is not a result of celery_agents ({one_line}); "
@@ -244,24 +244,25 @@ def _progress(
     value: object,
     completion: TaskCompletionResult | None,
     total: int | None,
-    seen: Progress | None,
-) -> Progress | None:
+    seen: ProgressReport | None,
+) -> ProgressReport | None:
     if completion is not None:
         return _progress_of(completion, state, total or (seen.total if seen else 0))
     reported = _reported(value) if state == PROGRESS else None
     if reported is not None or seen is not None:
         return reported or seen
-    return None if total is None else Progress(total=total)
+    return None if total is None else ProgressReport(total=total)
 
 
-def _progress_of(completion: TaskCompletionResult, state: str, total: int) -> Progress:
+def _progress_of(completion: TaskCompletionResult, state: str, total: int) -> ProgressReport:
     done = len(completion.outcomes)
+    told = {each.task_uuid: each.progress for each in completion.outcomes if each.task_uuid and each.progress}
     failed = sum(each.outcome is Outcome.FAILED for each in completion.outcomes)
-    return Progress(done=done, failed=failed, total=total if state == "RETRY" else max(done, total))
+    return ProgressReport(done=done, failed=failed, total=total if state == "RETRY" else max(done, total), tasks=told)
 
 
-def _reported(value: object) -> Progress | None:
+def _reported(value: object) -> ProgressReport | None:
     try:
-        return Progress.model_validate(value)
+        return ProgressReport.model_validate(value)
     except ValidationError:
         return None

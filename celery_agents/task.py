@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import UUID
 
 from celery import Celery, Task, states
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.log import get_task_logger
+from celery.utils.threads import LocalStack
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 
-from celery_agents.agent import Agent
 from celery_agents.batch import Batch, Execution
+from celery_agents.declaring import StageAgent
 from celery_agents.delivery import Delivery, Ledgered, Unledgered
-from celery_agents.errors import AgentTaskError, CancelledMessageError, RetryingError
+from celery_agents.direct import Patience, work_off
+from celery_agents.errors import AgentRetryError, AgentTaskError, CancelledMessageError, RetryingError
 from celery_agents.executor import execute
-from celery_agents.messages import Carry, Outcome, Progress, TaskCompletionResult, TaskOutcome, as_specs
-from celery_agents.options import FailurePolicy, StageOptions
+from celery_agents.messages import Carry, Outcome, ProgressReport, TaskCompletionResult, as_specs
+from celery_agents.origins import queue_of
+from celery_agents.reporter import Reporter
 from celery_agents.status import PROGRESS
-from celery_agents.supervision import Supervision
+from celery_agents.supervision import Limiting, Supervision
+from celery_agents.verdicts import is_failure, log_failures, sentence
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
@@ -30,22 +35,18 @@ if TYPE_CHECKING:
 
 logger = get_task_logger(__name__)
 
-#: Seconds between two progress reports of one message: two writes a second at most, none for a quick batch.
-REPORT_INTERVAL = 0.5
 #: How much of a message's soft time limit is used to begin agent tasks: the last one, and the commit, need some too.
 SHARE_OF_TIME_LIMIT = 0.8
 #: Seconds that a direct call waits in all for passing trouble to pass, before it gives up on what is left.
 PATIENCE_HERE = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class StageAgent:
-    """What ``@runner.stage`` declared: the user's function for one stage, and its options."""
+#: The message that code belongs to, wherever it runs: the name of its task, and Celery's context.
+_request: ContextVar[tuple[str, Any]] = ContextVar("celery_agents.request", default=("", None))
 
-    stage: str | UUID  #: title or UUID, as declared
-    function: Callable[..., Any]
-    options: StageOptions
-    agent: Agent
+
+class SupersededError(Ignore):  # type: ignore[misc]  # celery ships no types
+    """The message is another worker's by now, to whom it was delivered again."""
 
 
 @dataclass(slots=True)
@@ -73,6 +74,12 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
     Request = "celery_agents.worker.request:AgentRequest"
     #: How a worker takes in a message: what is none of agent tasks is refused.
     Strategy = "celery_agents.worker.admission:strategy"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let threads call a task that no thread has used before: Celery registers one before it gives it a stack."""
+        super().__init_subclass__(**options)
+        # celery.app.task.Task.bind puts another in its place, which a direct call does not mind.
+        cls.request_stack = LocalStack()
 
     @classmethod
     def on_bound(cls, app: Celery) -> None:
@@ -125,6 +132,47 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         chosen = {**self.stage_agent.options.routing, **shown, **options}
         return super().apply_async(args, kwargs, task_id, producer, **chosen)
 
+    def apply(self, *args: Any, throw: bool | None = None, **options: Any) -> Any:
+        """Execute a message here, see ``celery.Task.apply``; what passes is tried again also where errors propagate."""
+        try:
+            return super().apply(*args, throw=throw, **options)
+        except Retry as again:  # Celery itself goes on like this where they do not
+            return again.sig.apply(throw=throw)
+
+    def retry(
+        self,
+        *,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+    ) -> AgentRetryError:
+        """In an agent, have its agent task go round again: ``raise self.retry(exc=error, countdown=60)``.
+
+        The others of its batch are done. What is not given here is as the stage's options say.
+
+        Args:
+            exc: Why; it is what the agent task FAILED with when no retry is left.
+            throw: Raise what is returned otherwise.
+            eta: When, instead of *countdown*.
+            countdown: Seconds until the next attempt.
+            max_retries: How many retries the agent task may have.
+        """
+        if eta is not None:
+            countdown = max(0.0, (maybe_make_aware(eta) - datetime.now(UTC)).total_seconds())
+        asked = AgentRetryError(exc, countdown, max_retries)
+        if throw:
+            raise asked from exc
+        return asked
+
+    def replace(self, sig: Any) -> Any:
+        """Refuse: the batch has other agent tasks than the one whose agent calls this."""
+        raise NotImplementedError(
+            "An agent cannot replace its message, which carries other agent tasks too. Send another task with delay(), "
+            "or link one to the message."
+        )
+
     def process(self, specs: object, carry: object = None) -> str:
         """Execute the specs of one message, or of one direct call; return the completion result's JSON.
 
@@ -136,29 +184,50 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             return self._process_here(as_specs(specs))
         batch = Batch(as_specs(specs), Carry.decode(carry), self.runner.settings.max_spec_bytes)
         delivery = self._delivery()
-        supervision = self._supervision(delivery)
-        execution = execute(
-            batch,
-            self.stage_agent.agent,
-            self.runner.gateway,
-            _Reporter(self, total=len(batch.specs) + len(batch.carry.outcomes)),
-            delivery=delivery,
-            watch=supervision,
-        )
+        with (
+            self._reporter(total=len(batch.specs) + len(batch.carry.outcomes)) as reporter,
+            self._shows_request(),
+        ):
+            supervision = self._supervision(delivery, reporter)
+            execution = execute(
+                batch,
+                self.stage_agent.agent_for(self),
+                self.runner.gateway,
+                reporter,
+                delivery=delivery,
+                watch=supervision,
+            )
         delivery.end(execution, batch)
         if delivery.is_superseded():
-            raise Ignore("A newer delivery of this message is at work, and tells what became of it.")
-        _log_failures(execution.outcomes[len(batch.carry.outcomes) :])
+            raise SupersededError("A newer delivery of this message tells what became of it.")
+        log_failures(execution.outcomes[len(batch.carry.outcomes) :], logger)
         result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
-        if execution.again and supervision.is_cancelled():
+        if execution.again and (supervision.is_cancelled() or supervision.is_expired()):
             delivery.release(execution.waiting)
             delivery.close()
-            raise self._cancelled(execution, result)
+            raise self._left(execution, result, is_expired=supervision.is_expired())
         if execution.again:
             raise self._again(execution, result, delivery)
-        if _is_failure(execution.outcomes, self.stage_agent.options.failure_policy):
-            raise AgentTaskError(_summary(execution.outcomes), result.model_dump_json())
+        failed = [each for each in execution.outcomes if each.outcome is Outcome.FAILED]
+        total = len(execution.outcomes)
+        if is_failure(len(failed), total, self.stage_agent.options.failure_policy):
+            raise AgentTaskError(sentence(failed, total), result.model_dump_json())
         return result.model_dump_json()
+
+    @property
+    def request(self) -> Any:
+        """Celery's context of the message; also in threads and coroutines of its agents, where Celery has none."""
+        name, of_message = _request.get()
+        own = super().request
+        return of_message if own.called_directly and name == self.name else own
+
+    @contextmanager
+    def _shows_request(self) -> Iterator[None]:
+        token = _request.set((self.name, self.request))
+        try:
+            yield
+        finally:
+            _request.reset(token)
 
     def _delivery(self) -> Delivery:
         ledger = self.runner.ledger
@@ -173,7 +242,17 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             redelivered_after=self.runner.redelivered_after,
         )
 
-    def _supervision(self, delivery: Delivery) -> Supervision:
+    def _reporter(self, total: int) -> Reporter:
+        # What `update_state` does; but that looks for the backend and the request of the thread that calls it.
+        backend, request = self.backend, self.request
+
+        def write(report: ProgressReport) -> None:
+            backend.store_result(request.id, report.model_dump(mode="json"), PROGRESS, request=request)
+
+        is_wanted = not (self.ignore_result or request.ignore_result or request.is_eager)
+        return Reporter(write if is_wanted else None, total)
+
+    def _supervision(self, delivery: Delivery, reporter: Reporter) -> Supervision:
         _, soft = self.request.timelimit or (None, None)
         seconds = soft or self.soft_time_limit or self.app.conf.task_soft_time_limit
         return Supervision(
@@ -182,30 +261,30 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             # A batch that would run into its soft time limit ends before; its rest goes round with a new limit.
             seconds=seconds * SHARE_OF_TIME_LIMIT if seconds else None,
             limits=self.stage_agent.options.limits,
+            expires=_as_instant(self.request.expires),
+            hear=reporter.hear,
         )
 
     def _process_here(self, specs: list[object]) -> str:
         """Execute without Celery: passing trouble is waited for in place, for a bounded time."""
-        max_spec_bytes = self.runner.settings.max_spec_bytes
-        batch = Batch(specs, max_spec_bytes=max_spec_bytes)
-        patience = PATIENCE_HERE
-        while True:
-            execution = execute(batch, self.stage_agent.agent, self.runner.gateway, _report_nothing)
-            patience -= execution.countdown
-            if not execution.again or patience < 0:
-                break
-            time.sleep(execution.countdown)
-            batch = Batch(execution.again, execution.carry, max_spec_bytes)
+        agent, encord = self.stage_agent.agent_for(self), self.runner.gateway
+        watch = Limiting(self.stage_agent.options.limits)
+        execution = work_off(
+            Batch(specs, max_spec_bytes=self.runner.settings.max_spec_bytes),
+            lambda batch: execute(batch, agent, encord, _report_nothing, watch=watch),
+            Patience(PATIENCE_HERE).wait,
+        )
         outcomes = execution.given_up()
         return TaskCompletionResult.from_outcomes(outcomes, execution.stage_uuid).model_dump_json()
 
     def _again(self, execution: Execution, result: TaskCompletionResult, delivery: Delivery) -> Exception:
         again: Exception
         try:
-            again = self.retry(
+            again = super().retry(
                 args=[execution.again],
                 kwargs={"carry": execution.carry.encode()},
                 countdown=execution.countdown,
+                queue=queue_of(self.app, self.request.delivery_info or {}),
                 max_retries=self.request.retries
                 + 1,  # tries are counted by the executor; an interruption is none
                 exc=RetryingError(_why_again(execution), result.model_dump_json(), total=execution.total),
@@ -218,17 +297,25 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             delivery.close()
         return again
 
-    def _cancelled(self, execution: Execution, result: TaskCompletionResult) -> Exception:
+    def _left(self, execution: Execution, result: TaskCompletionResult, *, is_expired: bool) -> Exception:
+        """End a message that was cancelled, or that an agent was told has expired: the rest stays as it is."""
         left = len(execution.again)
-        error = CancelledMessageError(
-            f"It was cancelled; {left} of {execution.total} agent tasks were left as they were.",
-            result.model_dump_json(),
-            total=execution.total,
-        )
+        cancelled = f"It was cancelled; {left} of {execution.total} agent tasks were left as they were."
+        # The word by which Celery's own TaskRevokedError tells an expired message from a revoked one, see `status`.
+        reason = "expired" if is_expired else cancelled
+        error = CancelledMessageError(reason, result.model_dump_json(), total=execution.total)
         self.backend.mark_as_failure(self.request.id, error, request=self.request, state=states.REVOKED)
-        self.send_event("task-revoked", terminated=False, signum=None, expired=False)
+        self.send_event("task-revoked", terminated=False, signum=None, expired=is_expired)
         ignored: Exception = Ignore(str(error))
         return ignored
+
+
+def _as_instant(expires: str | datetime | None) -> datetime | None:
+    """Return a message's ``expires`` as Celery sends it, as an instant."""
+    if expires is None:
+        return None
+    instant: datetime = maybe_make_aware(maybe_iso8601(expires))
+    return instant
 
 
 def _why_again(execution: Execution) -> str:
@@ -243,54 +330,7 @@ def _why_again(execution: Execution) -> str:
     return f"{of_all}: {latest.type}: {latest.detail}"
 
 
-class _Reporter:
-    """Writes a running message's progress to the result backend, now and then."""
-
-    def __init__(self, task: StageTask, total: int) -> None:
-        self._task = task
-        self._total = total
-        self._written_at = time.monotonic()
-
-    def __call__(self, done: int, failed: int) -> None:
-        now = time.monotonic()
-        if now - self._written_at < REPORT_INTERVAL or self._task.ignore_result:
-            return
-        self._written_at = now
-        progress = Progress(done=done, failed=failed, total=self._total, at=datetime.now(UTC))
-        try:
-            self._task.update_state(state=PROGRESS, meta=progress.model_dump(mode="json"))
-        except Exception as error:  # noqa: BLE001  (whatever the backend raises)
-            # A result backend in trouble must not cost the batch; the result itself is written, and retried, by Celery.
-            logger.warning(
-                "The progress of %s could not be written: %s", self._task.request.id, type(error).__name__
-            )
-
-
 def _report_nothing(done: int, failed: int) -> None:
     """Report to nobody: a direct call returns when it is through."""
 
 
-def _is_failure(outcomes: list[TaskOutcome], policy: FailurePolicy) -> bool:
-    failed = [outcome.outcome is Outcome.FAILED for outcome in outcomes]
-    if policy == "any":
-        return any(failed)
-    return policy == "all" and bool(failed) and all(failed)
-
-
-def _summary(outcomes: list[TaskOutcome]) -> str:
-    failed = [outcome for outcome in outcomes if outcome.outcome is Outcome.FAILED]
-    first = failed[0].error
-    reason = f"{first.type.removeprefix('builtins.')}: {first.detail}" if first else "no reason is known"
-    return f"{len(failed)} of {len(outcomes)} agent tasks failed; the first with {reason}"
-
-
-def _log_failures(outcomes: list[TaskOutcome]) -> None:
-    for outcome in outcomes:
-        if outcome.error is not None:
-            logger.error(
-                "Agent task %s (data unit %s) FAILED in step %s: %s",
-                outcome.task_uuid or "with an unreadable spec",
-                outcome.data_hash,
-                outcome.error.step,
-                outcome.error.traceback or f"{outcome.error.type}: {outcome.error.detail}",
-            )

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Protocol
 
+from celery_agents.progress import Progress
 from celery_agents.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds that the agent may take for one agent task; None is for ever."""
+
+    soft: float | None = None  #: until ``SoftTimeLimitExceeded`` is raised in it
+    hard: float | None = None  #: until its process is ended
+
+    @property
+    def longest(self) -> float:
+        """How long one agent task may take at most; 0 where there is no limit."""
+        return max(self.soft or 0.0, self.hard or 0.0)
+
+
+NO_LIMITS = Limits()
 
 
 class Watch(Protocol):
@@ -18,8 +37,28 @@ class Watch(Protocol):
         """
         ...
 
-    def limit(self, work: Work) -> AbstractContextManager[object]:
-        """Return the context in which the agent runs for *work*; what it raises on leaving is the agent's failure."""
+    def limit(self, works: Sequence[Work]) -> AbstractContextManager[object]:
+        """Return the context of one call of the agent; what it raises on leaving is the agent's failure.
+
+        To be asked for in the thread that calls.
+        """
+        ...
+
+    def limit_on_loop(self, work: Work) -> AbstractContextManager[object]:
+        """Return the same for an agent that is a coroutine; to be entered and left on its event loop."""
+        ...
+
+    def check(self, seconds: float) -> None:
+        """Raise in an agent that has been at an agent task for so many seconds, and should leave it.
+
+        Raises:
+            Cancelled: Its message was cancelled.
+            TimeoutError: The time is up.
+        """
+        ...
+
+    def hear(self, progress: Progress) -> None:
+        """Know that an agent has told something of its progress; must neither wait nor raise."""
         ...
 
 
@@ -30,6 +69,16 @@ class Unwatched:
         """Go on."""
         return False
 
-    def limit(self, work: Work) -> AbstractContextManager[object]:  # noqa: ARG002  (all are the same)
+    def limit(self, works: Sequence[Work]) -> AbstractContextManager[object]:  # noqa: ARG002  (all are the same)
         """Limit nothing."""
         return nullcontext()
+
+    def limit_on_loop(self, work: Work) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Limit nothing."""
+        return nullcontext()
+
+    def check(self, seconds: float) -> None:
+        """Let it go on."""
+
+    def hear(self, progress: Progress) -> None:
+        """Tell nobody."""

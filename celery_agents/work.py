@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentPathway, AgentTask
 
     from celery_agents.gateway.staging import StagedBundle
+    from celery_agents.progress import Progress
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +32,7 @@ class Work:
     row: LabelRowV2 | None = None
     pathway: AgentPathway | None = None  #: where its agent sends it
     priority: float | None = None
+    progress: Progress | None = None  #: what its agent tells it by, where it asks for that
     is_answered: bool = False  #: its agent has run and its writes may be sent
     is_moved_by_agent: bool = False  #: its agent staged a ``task.move`` of its own
     is_saved: bool = False  #: nothing but its move is left to do
@@ -61,11 +63,18 @@ class Work:
             detail=detail,
             error=error,
             earlier_errors=earlier_errors,
+            progress=self.progress.latest if self.progress else None,
         )
 
     def fail(self, error: BaseException, step: Step) -> None:
-        """Note what went wrong; whether that is the end is decided when the batch is concluded."""
-        self.failure = Failure(error, step)
+        """Note what went wrong; whether that is the end is decided when the batch is concluded.
+
+        An agent that was told to stop, because its message was cancelled or has expired, did not fail: it stays open.
+        """
+        is_told_to_stop = self.progress is not None and self.progress.is_told_to_stop
+        # An agent that is called with many is told for one of them, and leaves all.
+        if not (is_told_to_stop or getattr(error, "leaves_agent_task", False)):
+            self.failure = Failure(error, step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,11 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a signal has come that is held off."""
+        return self._pending is not None
+
     @contextmanager
     def held_off(self) -> Iterator[None]:
         """Raise what comes meanwhile at the end of the block."""

@@ -76,6 +76,11 @@ class Annotation:
     type: Any
     marker: Any = None
 
+    def element(self, scope: Scope) -> Annotation:
+        """The annotation of what the list, that this is one of, holds."""
+        (element,) = get_args(self.type) or (None,)
+        return Annotation(_evaluate(element, scope), self.marker)
+
 
 def read(annotation: Any, scope: Scope) -> Annotation:
     """Take the annotation of a parameter apart. Of several ``Depends`` in one ``Annotated`` the last wins."""

@@ -11,6 +11,8 @@ from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from celery_agents.frames import vision_extra
+
 # What downloads and decodes is imported when first used: an app module that only names these functions is
 # imported by every worker, beat, Flower and shell. The planner reads the dotted annotations below without
 # importing encord.
@@ -86,24 +88,24 @@ def dep_single_frame(storage_item: encord.storage.StorageItem) -> NDArray[np.uin
 
 
 def _image(storage_item: encord.storage.StorageItem) -> NDArray[np.uint8]:
-    with _vision_extra():
+    with vision_extra():
         from celery_agents.dependencies.images import decode_image
     from celery_agents.dependencies.download import download
 
     with _spool() as file:
         download(storage_item, file)
-        with _named(storage_item):
+        with named(storage_item):
             return decode_image(file)
 
 
 def _video_frame(storage_item: encord.storage.StorageItem) -> NDArray[np.uint8]:
-    with _vision_extra():
+    with vision_extra():
         from celery_agents.dependencies.videos import decode_first_frame
     from celery_agents.dependencies.download import download
 
     with _spool() as file:
         download(storage_item, file)
-        with _named(storage_item):
+        with named(storage_item):
             return decode_first_frame(file)
 
 
@@ -152,17 +154,7 @@ def _suffix(storage_item: encord.storage.StorageItem) -> str:
 
 
 @contextmanager
-def _vision_extra() -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ImportError(
-            f"Frames cannot be decoded ({error}): pip install 'celery-agents[vision]'."
-        ) from error
-
-
-@contextmanager
-def _named(storage_item: encord.storage.StorageItem) -> Iterator[None]:
+def named(storage_item: encord.storage.StorageItem) -> Iterator[None]:
     """Say of which storage item the file could not be decoded."""
     try:
         yield

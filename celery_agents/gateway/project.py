@@ -83,9 +83,12 @@ class Gateway:
             EncordException: Encord cannot be reached.
         """
         with self._opening:
-            # Another thread may have fetched it meanwhile: cached_property itself takes no lock.
-            fetched: Project | None = self.__dict__.get("project")
-            return fetched or self._fetch_project()
+            # Another thread may have fetched it meanwhile. It is stored here, inside: cached_property takes no lock,
+            # and stores what it is given after this one has been left.
+            if "project" not in self.__dict__:
+                self.__dict__["project"] = self._fetch_project()
+            fetched: Project = self.__dict__["project"]
+            return fetched
 
     def _fetch_project(self) -> Project:
         try:

@@ -18,7 +18,7 @@ from celery_agents.producer.filters import TaskFilters
 from celery_agents.producer.highwater import HighWater
 from celery_agents.producer.options import Limit, SweepOptions
 from celery_agents.producer.outages import Outages
-from celery_agents.producer.reports import SweepReport
+from celery_agents.producer.reports import SentMessage, SweepReport
 from celery_agents.producer.stage import StageSweep
 from celery_agents.task import SHARE_OF_TIME_LIMIT, StageTask
 
@@ -78,6 +78,7 @@ class SweepTask(Task):  # type: ignore[misc]  # celery ships no types
         limit: int | None = None,
         filters: Mapping[str, Any] | None = None,
         max_in_flight: int | None = None,
+        on_sent: Callable[[SentMessage], object] = lambda _: None,
     ) -> dict[str, Any]:
         """Sweep the stages once, and return what was sent and left out, which is logged as well.
 
@@ -96,7 +97,7 @@ class SweepTask(Task):  # type: ignore[misc]  # celery ships no types
         shared = Limit(limit)
         sweeps = [StageSweep(task, options, shared, _water(max_in_flight)) for task in tasks]
         for each in sweeps:
-            each.try_to_advance()
+            each.try_to_advance(on_sent)
         report = SweepReport([each.report for each in sweeps])
         _log(report)
         for each in sweeps:

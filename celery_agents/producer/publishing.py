@@ -53,22 +53,35 @@ class SweepableTask(Protocol):
 
 
 def publish(
-    stage_task: SweepableTask, stage: str, messages: Sequence[Outgoing], options: Mapping[str, Any]
+    stage_task: SweepableTask,
+    stage: str,
+    messages: Sequence[Outgoing],
+    options: Mapping[str, Any],
 ) -> list[Sent]:
     """Send messages; return when the broker has all of them.
 
     Raises:
         SetupError: The broker cannot be used; some may have arrived.
     """
-    with stage_task.app.producer_or_acquire() as producer, _explained(producer.connection, len(messages)):
+    with connected(stage_task.app, len(messages)) as producer, _pipelined(producer):
+        return [_publish_one(stage_task, stage, message, producer, options) for message in messages]
+
+
+@contextmanager
+def connected(app: Celery, number: int = 1, seconds: float = CONNECT_SECONDS) -> Iterator[Any]:
+    """Give a kombu producer that is connected, to send so many messages with; that may take *seconds* in all.
+
+    Raises:
+        SetupError: The broker cannot be used; some may have arrived.
+    """
+    with app.producer_or_acquire() as producer, _explained(producer.connection, number):
         producer.connection.ensure_connection(
             max_retries=CONNECT_RETRIES,
             interval_start=0,
             interval_step=CONNECT_INTERVAL,
-            timeout=CONNECT_SECONDS,
+            timeout=seconds,
         )
-        with _pipelined(producer):
-            return [_publish_one(stage_task, stage, message, producer, options) for message in messages]
+        yield producer
 
 
 def _publish_one(

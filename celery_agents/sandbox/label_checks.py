@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import AnswerMissingError, CorruptedLabelError, FeatureUnknownError
 from .ontologies import Feature, Ontology
+from .spaces import labels_in
 from .storage import DataUnit
 
 _GEOMETRY = {
@@ -49,7 +50,7 @@ def check_label_row(row: Mapping[str, Any], unit: DataUnit, ontology: Ontology, 
 
 
 def objects_in(row: Mapping[str, Any], unit: DataUnit) -> Iterator[Mapping[str, Any]]:
-    """Every frame's objects. Raises `CorruptedLabelError` for a frame or file that the unit has not."""
+    """Every frame's objects. Raises `CorruptedLabelError` for a frame, file or space that the unit has not."""
     known = {frame.hash for frame in unit.frames}
     for unit_hash, data_unit in _mapping(row, "data_units").items():
         if unit_hash not in known:
@@ -61,6 +62,8 @@ def objects_in(row: Mapping[str, Any], unit: DataUnit) -> Iterator[Mapping[str, 
                 yield from _objects(content)
         elif unit.data_type not in _WITHOUT_FRAMES:
             yield from _objects(labels)
+    for labels in labels_in(row, unit):
+        yield from _objects(labels)
 
 
 def _mapping(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:

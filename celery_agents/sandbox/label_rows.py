@@ -26,6 +26,8 @@ class LabelRow:
     status: str = "LABEL_IN_PROGRESS"
     labels: dict[str, Any] = field(default_factory=dict)
     """What is labelled in each file or image of the data unit, by its hash."""
+    space_labels: dict[str, Any] = field(default_factory=dict)
+    """What is labelled in each space of a data group, by its id."""
     object_answers: dict[str, Any] = field(default_factory=dict)
     classification_answers: dict[str, Any] = field(default_factory=dict)
     object_actions: dict[str, Any] = field(default_factory=dict)
@@ -37,6 +39,9 @@ class LabelRow:
     def replace(self, content: Mapping[str, Any], *, by: str, at: datetime) -> None:
         """Store checked content over whatever was there."""
         self.labels = {key: unit.get("labels") or {} for key, unit in content["data_units"].items()}
+        self.space_labels = {
+            key: space.get("labels") or {} for key, space in (content.get("spaces") or {}).items()
+        }
         self.object_answers = dict(content["object_answers"])
         self.classification_answers = dict(content["classification_answers"])
         self.object_actions = dict(content.get("object_actions") or {})
@@ -48,7 +53,7 @@ class LabelRow:
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """Every frame's objects, whether frames are keyed or the file has just one."""
-        for labels in self.labels.values():
+        for labels in (*self.labels.values(), *self.space_labels.values()):
             frames = [labels] if "objects" in labels else labels.values()
             for frame in frames:
                 yield from frame.get("objects") or ()

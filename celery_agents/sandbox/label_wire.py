@@ -10,11 +10,12 @@ from typing import Any
 from .label_rows import LabelRow
 from .media import MediaCache
 from .projects import ListedRow
+from .spaces import spaces
 from .storage import DataUnit, Frame, Kind
 from .wire import Json, Urls, facts
 
 _TIME = "%Y-%m-%d %H:%M:%S"
-_FLAT = frozenset({"image", "img_group"})
+_FLAT = frozenset({"image", "img_group", "group"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def metadata(listed: ListedRow, includes: Includes, cache: MediaCache) -> Json:
         "height": known["height"],
         "width": known["width"],
         **_sound(known),
-        "spaces": {},
+        "spaces": spaces(unit, {}),
         "task_uuid": task.uuid if task else None,
         "priority": task.priority if task else None,
         "client_metadata": unit.item.client_metadata if includes.client_metadata else None,
@@ -119,7 +120,7 @@ def label_row(
             key: answer for key, answer in classifications if shown.shows_classification(answer)
         },
         "object_actions": {k: v for k, v in row.object_actions.items() if k not in hidden},
-        "spaces": {},
+        "spaces": spaces(unit, {key: _by_frame(labels, shown) for key, labels in row.space_labels.items()}),
     }
 
 
@@ -174,6 +175,10 @@ def _data_unit(
 def _labels(labels: Mapping[str, Any], *, flat: bool, shown: FeatureFilter) -> Json:
     if flat:
         return _frame(labels, shown)
+    return _by_frame(labels, shown)
+
+
+def _by_frame(labels: Mapping[str, Any], shown: FeatureFilter) -> Json:
     return {number: _frame(content, shown) for number, content in labels.items()}
 
 

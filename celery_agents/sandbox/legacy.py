@@ -104,6 +104,15 @@ def create_project(call: LegacyIncoming) -> str:
     return project.project_hash
 
 
+def delete_project(call: LegacyIncoming) -> bool:
+    """`user_client.querier.basic_delete`, by which test suites throw their projects away."""
+    for project_hash in call.hashes:
+        call.state.project(project_hash, call.who)
+        call.state.remove_project(project_hash)
+        _note(call, "projects.delete", project_hash=project_hash)
+    return True
+
+
 def add_datasets(call: LegacyIncoming) -> bool:
     """`project.add_datasets`."""
     project = _project(call)
@@ -181,6 +190,7 @@ QUERIES: Mapping[tuple[str, str], Query] = {
     ("labelrow", "GET"): Query("labels.get", get_labels),
     ("labelrow", "POST"): Query("labels.save", save_labels),
     ("project", "POST"): Query("projects.create", create_project),
+    ("project", "DELETE"): Query("projects.delete", delete_project),
     ("projectdataset", "POST"): Query("projects.add_datasets", add_datasets),
     ("projectdataset", "DELETE"): Query("projects.remove_datasets", remove_datasets),
     ("dataset", "GET"): Query("datasets.get", get_dataset),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -95,7 +95,7 @@ class Editor:
         self._classifications: list[dict[str, Any]] = []
 
     def add_object(self, name: str, *, shape: str = "bounding_box", color: str = "#D33115") -> Editor:
-        """Add an object without attributes."""
+        """Add an object; `with_radio` and `with_text` give it attributes."""
         self._objects.append(
             {
                 "id": str(len(self._objects) + 1),
@@ -112,21 +112,23 @@ class Editor:
 
     def add_radio(self, name: str, *labels: str) -> Editor:
         """Add a classification with one choice of several labels."""
-        options = [
-            {
-                "id": f"{self._next}.1.{number}",
-                "label": label,
-                "value": label.lower().replace(" ", "_"),
-                "featureNodeHash": self._identifiers.feature_hash(),
-                "archived": False,
-            }
-            for number, label in enumerate(labels, start=1)
-        ]
-        return self._classify(name, "radio", {"options": options})
+        return self._classify(name, "radio", labels)
+
+    def add_checklist(self, name: str, *labels: str) -> Editor:
+        """Add a classification with any choice of several labels."""
+        return self._classify(name, "checklist", labels)
 
     def add_text(self, name: str) -> Editor:
         """Add a classification with free text."""
-        return self._classify(name, "text", {})
+        return self._classify(name, "text", ())
+
+    def with_radio(self, name: str, *labels: str) -> Editor:
+        """Give the object that was added last a choice of one of several labels."""
+        return self._describe(name, "radio", labels)
+
+    def with_text(self, name: str) -> Editor:
+        """Give the object that was added last a free text."""
+        return self._describe(name, "text", ())
 
     @property
     def structure(self) -> dict[str, Any]:
@@ -137,26 +139,42 @@ class Editor:
             "skeleton_templates": [],
         }
 
-    @property
-    def _next(self) -> int:
-        return len(self._classifications) + 1
+    def _describe(self, name: str, kind: str, labels: Sequence[str]) -> Editor:
+        last = self._objects[-1]
+        number = f"{last['id']}.{len(last['attributes']) + 1}"
+        last["attributes"].append(self._attribute(number, name, kind, labels))
+        return self
 
-    def _classify(self, name: str, kind: str, more: Mapping[str, Any]) -> Editor:
-        attribute = {
-            "id": f"{self._next}.1",
+    def _classify(self, name: str, kind: str, labels: Sequence[str]) -> Editor:
+        number = str(len(self._classifications) + 1)
+        attribute = self._attribute(f"{number}.1", name, kind, labels)
+        self._classifications.append(
+            {
+                "id": number,
+                "featureNodeHash": self._identifiers.feature_hash(),
+                "attributes": [attribute],
+            }
+        )
+        return self
+
+    def _attribute(self, number: str, name: str, kind: str, labels: Sequence[str]) -> dict[str, Any]:
+        options = [
+            {
+                "id": f"{number}.{place}",
+                "label": label,
+                "value": label.lower().replace(" ", "_"),
+                "featureNodeHash": self._identifiers.feature_hash(),
+                "archived": False,
+            }
+            for place, label in enumerate(labels, start=1)
+        ]
+        return {
+            "id": number,
             "name": name,
             "type": kind,
             "featureNodeHash": self._identifiers.feature_hash(),
             "required": False,
             "archived": False,
             "dynamic": False,
-            **more,
+            **({"options": options} if labels else {}),
         }
-        self._classifications.append(
-            {
-                "id": str(self._next),
-                "featureNodeHash": self._identifiers.feature_hash(),
-                "attributes": [attribute],
-            }
-        )
-        return self

@@ -35,7 +35,7 @@ WEIGHTS: Mapping[Kind, int] = {
     Kind.PLAIN_TEXT: 3,
     Kind.PDF: 2,
 }
-"""How common each kind of data unit is, in per cent."""
+"""How common each kind of data unit is, in per cent. Data groups are made by those who ask for them."""
 
 
 def kinds(count: int, seed: int, weights: Mapping[Kind, int] = WEIGHTS) -> list[Kind]:

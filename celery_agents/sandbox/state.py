@@ -247,4 +247,5 @@ _EXTENSIONS = {
     Kind.AUDIO: "wav",
     Kind.PLAIN_TEXT: "txt",
     Kind.PDF: "pdf",
+    Kind.GROUP: "",
 }

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     AUDIO = "audio"
     PLAIN_TEXT = "plainText"
     PDF = "pdf"
+    GROUP = "group"
 
 
 DATA_TYPES = {
@@ -34,6 +35,7 @@ DATA_TYPES = {
     Kind.AUDIO: "audio",
     Kind.PLAIN_TEXT: "plain_text",
     Kind.PDF: "pdf",
+    Kind.GROUP: "group",
 }
 """What a label row calls each kind."""
 
@@ -54,7 +56,7 @@ class Item:
     created_at: datetime
     last_edited_at: datetime
     media: MediaSpec | None
-    """How to draw the file; None for an image group, which has only children."""
+    """How to draw the file; None for an image group or a data group, which have only children."""
     children: tuple[Item, ...] = ()
     description: str = ""
     client_metadata: dict[str, Any] = field(default_factory=dict)
@@ -271,6 +273,12 @@ class _Blueprint:
     def item(self, kind: Kind, media: MediaSpec | None, children: tuple[Item, ...] = ()) -> Item:
         return self.storage.put(self.folder_uuid, kind, self.name, self.owner, media, children)
 
+    def part(self, kind: Kind, format_: Format, frames: int = 1) -> Item:
+        """One file of a data group."""
+        media = MediaSpec(format=format_, seed=self.seed, frames=frames)
+        name = f"{self.name}-{kind.value}.{format_.value}"
+        return self.storage.put(self.folder_uuid, kind, name, self.owner, media)
+
     def picture(self, number: int, *, seed: int, frame: int) -> Item:
         media = MediaSpec(format=Format.PNG, seed=seed, first_frame=frame)
         name = f"{self.name}-{number}.png"
@@ -297,6 +305,15 @@ def _video(build: _Blueprint) -> Item:
     return build.item(Kind.VIDEO, MediaSpec(format=Format.MP4, seed=build.seed, frames=FRAMES_IN_VIDEO))
 
 
+def _group(build: _Blueprint) -> Item:
+    parts = (
+        build.part(Kind.IMAGE, Format.PNG),
+        build.part(Kind.VIDEO, Format.MP4, FRAMES_IN_VIDEO),
+        build.part(Kind.PLAIN_TEXT, Format.TEXT),
+    )
+    return build.item(Kind.GROUP, None, parts)
+
+
 def _single(kind: Kind, format_: Format) -> Callable[[_Blueprint], Item]:
     return lambda build: build.item(kind, MediaSpec(format=format_, seed=build.seed))
 
@@ -309,4 +326,5 @@ _BLUEPRINTS: dict[Kind, Callable[[_Blueprint], Item]] = {
     Kind.AUDIO: _single(Kind.AUDIO, Format.WAV),
     Kind.PLAIN_TEXT: _single(Kind.PLAIN_TEXT, Format.TEXT),
     Kind.PDF: _single(Kind.PDF, Format.PDF),
+    Kind.GROUP: _group,
 }

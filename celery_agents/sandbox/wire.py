@@ -62,7 +62,7 @@ class Urls:
     base_url: str
 
     def of(self, item: Item) -> str | None:
-        """A signed URL of the item's file; None for an image group, which has no file of its own."""
+        """A signed URL of the item's file; None for an image group or a data group, which have no file of their own."""
         if item.media is None:
             return None
         return self.signer.sign(self.base_url, f"{item.uuid}.{item.media.format.value}")

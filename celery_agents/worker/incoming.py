@@ -79,6 +79,24 @@ class Incoming:
             raise SpecError(f"It carries {len(specs):,} specs; more than {MOST_SPECS:,} are not read.")
         return specs
 
+    def canvas(self, settings: Settings) -> dict[str, Any]:
+        """Return what waits for this message, a chord, a chain or errbacks, as Celery's request holds it.
+
+        Nothing is returned of a message that is too long to be read, or that Celery could not read either.
+        """
+        if self.message.content_type != JSON or self.size > settings.max_message_bytes:
+            return {}
+        try:
+            self._check_fields()
+            payload = self._payload()
+        except SpecError:
+            return {}
+        embedded = payload[-1] if isinstance(payload, list) and payload else None
+        if not embedded or not _is_embedded(embedded):
+            return {}
+        headers = {name: self._fields.get(name) for name in ("id", "group", "group_index", "root_id")}
+        return headers | {name: embedded.get(name) for name in ("errbacks", "chain", "chord")}
+
     def _check_fields(self) -> None:
         fields = self._fields
         for name, is_right in _FIELDS.items():

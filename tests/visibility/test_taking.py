@@ -116,6 +116,17 @@ def test_queues_and_priorities_come_in_the_order_of_kombu(database: Redis, prefi
         assert reading.receive_all(4) == ["first", "second", "later", "last"]
 
 
+def test_nobody_waits_at_one_queue_while_there_are_messages_in_another(
+    database: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taking, "LONGEST_WAIT", 3600)
+    with desk(database, "a", "b") as reading:
+        reading.send("first", "a")
+        for payload in ("second", "third"):
+            reading.send(payload, "b", priority=3)
+        assert reading.receive_all(3) == ["first", "second", "third"]
+
+
 def test_what_cannot_be_read_is_kombus_to_complain_about(database: Redis) -> None:
     with desk(database, "q") as reading:
         database.rpush("q", "not JSON")
