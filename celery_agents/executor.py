@@ -104,9 +104,10 @@ class _Tally:
         self._failed = sum(outcome.outcome is Outcome.FAILED for outcome in decided)
 
     def count(self, works: Sequence[Work]) -> None:
-        if works:
-            self._done += len(works)
-            self._failed += sum(work.failure is not None for work in works)
+        # What its agent was told to leave is open, and has no answer.
+        if through := [work for work in works if work.is_answered or not work.is_open]:
+            self._done += len(through)
+            self._failed += sum(work.failure is not None for work in through)
             self._report(self._done, self._failed)
 
 

@@ -20,6 +20,8 @@ T = TypeVar("T")
 #: Threads for what a coroutine hands to one: ``asyncio.to_thread``, and dependencies that are no coroutines. asyncio's
 #: own default, six on a machine of two cores, would have the downloads of 16 agents wait for each other.
 THREADS = 64
+#: Seconds that the end of the process waits for what is left on the loop.
+PATIENCE = 10.0
 
 _opening = threading.Lock()
 _running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
@@ -50,17 +52,21 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def stop() -> None:
-    """End what still runs on the loop, and the loop; calling it where there is none changes nothing."""
+    """End what still runs on the loop, and the loop; calling it where there is none changes nothing.
+
+    What does not heed its cancellation for ``PATIENCE`` seconds is left to the end of the process.
+    """
     global _running
     with _opening:
         running, _running = _running, None
     if running is None:
         return
     loop, thread = running
-    asyncio.run_coroutine_threadsafe(_end_all(loop), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    with suppress(TimeoutError):
+        asyncio.run_coroutine_threadsafe(_end_all(loop), loop).result(PATIENCE)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _end_all(loop: asyncio.AbstractEventLoop) -> None:

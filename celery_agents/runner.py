@@ -89,7 +89,12 @@ class QueueRunner:
         """The project as the SDK gives it, opened at first use."""
         from celery_agents.gateway.project import Gateway  # here, because it imports the SDK: 1.3 s and 80 MB
 
-        opened = Gateway(self.project_hash, self._user_client, self.settings.call_timeout)
+        opened = Gateway(
+            self.project_hash,
+            self._user_client,
+            self.settings.call_timeout,
+            keep_connections=self.settings.keep_connections,
+        )
         # Threads that come here at once get the same one: cached_property itself takes no lock.
         return cast("Gateway", vars(self).setdefault("gateway", opened))
 
@@ -137,9 +142,7 @@ class QueueRunner:
         """The Celery tasks of the declared agents, in the order of their declaration."""
         return tuple(self.app.tasks[name] for name in self._task_names.values())
 
-    def stage(
-        self, stage: str | UUID, **options: Any
-    ) -> Callable[[AgentFunction], StageTask]:
+    def stage(self, stage: str | UUID, **options: Any) -> Callable[[AgentFunction], StageTask]:
         """Declare the decorated function as the agent of one stage; it becomes a Celery task.
 
         Args:

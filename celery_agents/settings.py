@@ -38,6 +38,8 @@ class Settings(BaseModel):
     max_crashes: int = Field(3, ge=1)
     #: Longest time that one call to Encord may hold a worker.
     call_timeout: float = Field(30.0, ge=1)
+    #: Whether calls to Encord use the connection of an earlier call.
+    keep_connections: bool = True
     #: Longest task spec that is read; real ones have about 400 bytes.
     max_spec_bytes: int = Field(64 * 1024, ge=1024)
     #: Longest message, all its specs together, that is read.

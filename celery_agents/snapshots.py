@@ -194,7 +194,9 @@ def snapshot_of(
     )
 
 
-def _unreadable(message_id: str, state: str, why: str, total: int | None, seen: ProgressReport | None) -> Snapshot:
+def _unreadable(
+    message_id: str, state: str, why: str, total: int | None, seen: ProgressReport | None
+) -> Snapshot:
     one_line = bounded(" ".join(redact(why).split()), WHY_LIMIT).replace("\n", " ")
     sentence = (
         f"What is stored for message {message_id} is not a result of celery_agents ({one_line}); "
@@ -258,7 +260,9 @@ def _progress_of(completion: TaskCompletionResult, state: str, total: int) -> Pr
     done = len(completion.outcomes)
     told = {each.task_uuid: each.progress for each in completion.outcomes if each.task_uuid and each.progress}
     failed = sum(each.outcome is Outcome.FAILED for each in completion.outcomes)
-    return ProgressReport(done=done, failed=failed, total=total if state == "RETRY" else max(done, total), tasks=told)
+    return ProgressReport(
+        done=done, failed=failed, total=total if state == "RETRY" else max(done, total), tasks=told
+    )
 
 
 def _reported(value: object) -> ProgressReport | None:

@@ -115,7 +115,11 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
     @property
     def queue_name(self) -> str:
         """The queue that messages go to when nothing else is asked for."""
+        queues = self.app.amqp.queues
+        known = set(queues)
         route = self.app.amqp.router.route(dict(self.stage_agent.options.routing), self.name)
+        for name in set(queues) - known:
+            del queues[name]  # with Celery 5.6 a worker without -Q would consume what was only asked about
         return str(route["queue"].name) if "queue" in route else str(self.app.conf.task_default_queue)
 
     def apply_async(
@@ -332,5 +336,3 @@ def _why_again(execution: Execution) -> str:
 
 def _report_nothing(done: int, failed: int) -> None:
     """Report to nobody: a direct call returns when it is through."""
-
-

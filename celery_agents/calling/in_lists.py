@@ -82,17 +82,8 @@ def _call(entries: Sequence[_Entry], calls: Calls) -> list[Any]:
     except (Exception, SystemExit) as error:
         if comes_from_a_signal(error):
             raise
-        _stop_all_if_one_was_told(entries)
         return [Failure(error, step)] * len(entries)
     return [Failure(answer, "agent") if isinstance(answer, BaseException) else answer for answer in returned]
-
-
-def _stop_all_if_one_was_told(entries: Sequence[_Entry]) -> None:
-    """They are of one message: when that was cancelled or has expired, the progress of any of them may say so."""
-    progress = [entry.work.progress for entry in entries if entry.work.progress is not None]
-    is_told = any(each.is_told_to_stop for each in progress)
-    for each in progress:
-        each.is_told_to_stop = is_told
 
 
 def _lists(plan: Plan, entries: Sequence[_Entry]) -> dict[str, Any]:

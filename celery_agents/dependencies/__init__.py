@@ -3,7 +3,9 @@
     markers       Depends, what users write in a signature
     annotations   what an annotation means, read without importing what only type checkers import
     plan          signature -> Plan, once, when decorated; every mistake is refused here
+    callables     what can be known of a function that is planned
     resolve       Plan -> keyword arguments, once for each agent task
+    resources     what is loaded once for the process, Depends(…, scope="worker")
     passthrough, media, streams, twins, lookups     the dep_* functions
     by_hand                            what is called instead of injected
     download, images, videos           how media gets here and becomes pixels; imported on first use only

@@ -1,22 +1,15 @@
 """HTTP within bounds that requests does not have: one deadline for everything that is read, and no way inside.
 
-The timeout of requests starts anew with each byte: a server that sends one a minute is read for hours, and its headers
-are read before there is a response to look at. Here every read of the socket ends at the deadline.
-
 A signed URL is Encord's, and may lead anywhere. Where the server behind it redirects, it must not be to this machine or
 to the address where clouds tell their machines secrets: such a connection is closed before anything is asked.
 """
 
 from __future__ import annotations
 
-import http.client
-import io
 import ipaddress
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -24,35 +17,30 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from celery_agents.deadlines import BoundedResponse, until
+
 
 class InsideError(Exception):
     """Raised where a request leads to this machine or to its link, and may not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What holds for a request.
-
-    Attributes:
-        deadline: Until when its answer may be read, on the monotonic clock.
-        may_be_inside: Whether it may go to this machine or its link.
-    """
-
-    deadline: float
-    may_be_inside: bool
-
-
-_terms: ContextVar[Terms] = ContextVar("celery_agents_terms")
+_may_be_inside: ContextVar[bool] = ContextVar("celery_agents_may_be_inside")
 
 
 @contextmanager
 def terms(deadline: float, *, may_be_inside: bool) -> Iterator[None]:
-    """Set what holds for the requests made, and the answers read, in the ``with`` block."""
-    token = _terms.set(Terms(deadline, may_be_inside))
+    """Set what holds for the requests made, and the answers read, in the ``with`` block.
+
+    Args:
+        deadline: Until when answers may be read, on the monotonic clock.
+        may_be_inside: Whether requests may go to this machine or its link.
+    """
+    token = _may_be_inside.set(may_be_inside)
     try:
-        yield
+        with until(deadline):
+            yield
     finally:
-        _terms.reset(token)
+        _may_be_inside.reset(token)
 
 
 def bounded_session() -> requests.Session:
@@ -69,41 +57,10 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-class _UntilDeadline(io.RawIOBase):
-    """A socket's bytes, until the deadline."""
-
-    def __init__(self, socket: Any, stream: io.RawIOBase) -> None:
-        self._socket = socket
-        self._stream = stream
-        self._patience = socket.gettimeout()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = _terms.get().deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline has passed")
-        self._socket.settimeout(left if self._patience is None else min(left, self._patience))
-        return self._stream.readinto(buffer)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
-        # http.client.HTTPResponse.fp: from where status, headers and body are read.
-        self.fp = io.BufferedReader(_UntilDeadline(sock, self.fp.detach()))
-
-
 class _Bounded:
     """What both kinds of connection have."""
 
-    response_class = _Response  # http.client.HTTPConnection.response_class
+    response_class = BoundedResponse  # http.client.HTTPConnection.response_class
     sock: Any
     proxy: Any
 
@@ -111,7 +68,7 @@ class _Bounded:
         """Connect, and turn back where it led inside and may not."""
         super().connect()  # type: ignore[misc]
         # Through a proxy only the proxy knows where it leads.
-        if not _terms.get().may_be_inside and self.proxy is None and is_inside(self.sock.getpeername()[0]):
+        if not _may_be_inside.get() and self.proxy is None and is_inside(self.sock.getpeername()[0]):
             self.sock.close()
             raise InsideError("an address of this machine or its link")
 

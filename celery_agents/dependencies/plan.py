@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from inspect import Parameter
 from types import UnionType
@@ -18,8 +17,8 @@ from celery_agents.dependencies.annotations import (
     describe,
     dotted_name,
     read,
-    without_partial,
 )
+from celery_agents.dependencies.callables import key_of, kind_of, name_of
 from celery_agents.dependencies.markers import is_kept, is_marker, is_warm
 from celery_agents.errors import DeclarationError
 
@@ -98,7 +97,7 @@ def plan(
     agent = planner.plan(function, skip)
     if agent.is_generator:
         raise DeclarationError(
-            f"Agent '{_name(function)}' is a generator function: return the pathway instead of yielding it."
+            f"Agent '{name_of(function)}' is a generator function: return the pathway instead of yielding it."
         )
     return agent
 
@@ -114,9 +113,9 @@ class _Planner:
         self.path: dict[Hashable, Callable[..., Any]] = {}
 
     def plan(self, function: Callable[..., Any], skip: int = 0, marker: Any = None) -> Plan:
-        key = _key(function)
+        key = key_of(function)
         if key in self.path:
-            chain = " -> ".join(_name(each) for each in (*self.path.values(), function))
+            chain = " -> ".join(name_of(each) for each in (*self.path.values(), function))
             raise DeclarationError(f"The dependencies of '{self._agent}' go in a circle: {chain}.")
         asked_for = key, is_kept(marker), is_warm(marker)
         if asked_for not in self.planned:
@@ -148,9 +147,9 @@ class _Planner:
             if (argument := self._argument(parameter, scope)) is not None
         )
         needs = (a.source.needs if isinstance(a.source, Plan) else {a.source} for a in arguments)
-        is_generator, is_async, call = _kind(function)
+        is_generator, is_async, call = kind_of(function)
         return Plan(
-            function, arguments, is_generator, frozenset().union(*needs), call, is_async, _key(function)
+            function, arguments, is_generator, frozenset().union(*needs), call, is_async, key_of(function)
         )
 
     def _argument(self, parameter: Parameter, scope: Scope) -> Argument | None:
@@ -249,11 +248,11 @@ class _Planner:
 
     @property
     def _agent(self) -> str:
-        return _name(next(iter(self.path.values())))
+        return name_of(next(iter(self.path.values())))
 
     def _who(self) -> str:
         """The function being planned, for a sentence."""
-        names = [_name(function) for function in self.path.values()]
+        names = [name_of(function) for function in self.path.values()]
         if len(names) == 1:
             return f"Agent '{names[0]}'"
         return f"Dependency '{names[-1]}' ({' -> '.join(names)})"
@@ -274,38 +273,8 @@ def _why_not(annotation: Any) -> str:
     return ""
 
 
-def _kind(function: Callable[..., Any]) -> tuple[bool, bool, Callable[..., Any]]:
-    """Whether it is a generator function, whether it is asynchronous, and what to call."""
-    if _is(inspect.isasyncgenfunction, function):
-        return True, True, asynccontextmanager(function)
-    if _is(inspect.isgeneratorfunction, function):
-        return True, False, contextmanager(function)
-    return False, _is(inspect.iscoroutinefunction, function), function
-
-
 def _shown(parameter: Parameter) -> str:
     """A parameter as it was written, without its default."""
     if parameter.annotation is Parameter.empty:
         return parameter.name
     return f"{parameter.name}: {describe(parameter.annotation)}"
-
-
-def _is(question: Callable[[Any], bool], function: Any) -> bool:
-    """Ask one of inspect's questions of a function, or of the ``__call__`` of an instance."""
-    plain = without_partial(function)
-    return question(plain) or question(type(plain).__call__)
-
-
-def _key(function: Callable[..., Any]) -> Hashable:
-    """What makes two dependencies one: equality (each ``thing.method`` is a new object), else identity."""
-    try:
-        hash(function)
-    except TypeError:
-        return id(function)
-    return function
-
-
-def _name(function: Any) -> str:
-    plain = without_partial(function)
-    qualname: str = getattr(plain, "__qualname__", type(plain).__qualname__)
-    return qualname.rpartition("<locals>.")[2]

@@ -18,9 +18,10 @@ from encord.user_client import EncordUserClient
 
 from celery_agents._version import __version__
 from celery_agents.errors import SetupError
+from celery_agents.gateway.connections import our_retries
 
 #: Seconds that one call may hold a worker, unless it is told otherwise. The SDK's own limits are 180 s to connect and
-#: as much for an answer.
+#: as much for each wait for a piece of the answer.
 CALL_TIMEOUT = 30.0
 #: Seconds to connect, at most, and what part of a call's time that may take. It is tried twice.
 LONGEST_CONNECT, CONNECT_SHARE = 5.0, 1 / 6
@@ -30,8 +31,10 @@ CONNECT_PAUSE = 0.2
 _HOW_TO_GET_A_KEY = "see https://docs.encord.com/platform-documentation/General/general-access-keys"
 
 
-def requests_settings(call_timeout: float = CALL_TIMEOUT) -> RequestsSettings:
-    """Return settings under which no call waits longer than *call_timeout* seconds for Encord.
+def requests_settings(
+    call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True
+) -> RequestsSettings:
+    """Return settings under which no call takes longer than *call_timeout* seconds.
 
     The SDK retries inside a call: up to 9 s for a 500, three times ``Retry-After`` for a 429. Waiting belongs to
     Celery's retry, which holds no worker process, so the SDK is told not to. Only connecting is tried once more: a
@@ -42,20 +45,22 @@ def requests_settings(call_timeout: float = CALL_TIMEOUT) -> RequestsSettings:
     return RequestsSettings(
         max_retries=0,
         backoff_factor=CONNECT_PAUSE,
-        connection_retries=1,
+        connection_retries=our_retries(1, call_timeout, keep=keep_connections),
         connect_timeout=connect,  # type: ignore[arg-type]  # requests takes fractions
         read_timeout=answer,  # type: ignore[arg-type]
         write_timeout=answer,  # type: ignore[arg-type]
     )
 
 
-def bounded(given: EncordUserClient, call_timeout: float = CALL_TIMEOUT) -> EncordUserClient:
+def bounded(
+    given: EncordUserClient, call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True
+) -> EncordUserClient:
     """Return a client with the key, domain and tracing of *given* that waits in no call either.
 
     Besides holding a worker, a retry inside the SDK hides what happened: one that repeats a move whose answer was lost
     is told that the agent task has left the stage, as if somebody else had moved it.
     """
-    ours = requests_settings(call_timeout)
+    ours = requests_settings(call_timeout, keep_connections=keep_connections)
     config = copy.copy(given.user_config.config)
     config.requests_settings = replace(
         ours,
@@ -71,7 +76,7 @@ def bounded(given: EncordUserClient, call_timeout: float = CALL_TIMEOUT) -> Enco
     return EncordUserClient(user_config, Querier(user_config))
 
 
-def open_client(call_timeout: float = CALL_TIMEOUT) -> EncordUserClient:
+def open_client(call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True) -> EncordUserClient:
     """Return a client authenticated with the key that the environment names. No network is used.
 
     Raises:
@@ -83,7 +88,7 @@ def open_client(call_timeout: float = CALL_TIMEOUT) -> EncordUserClient:
     try:
         return EncordUserClient.create_with_ssh_private_key(
             key,
-            requests_settings=requests_settings(call_timeout),
+            requests_settings=requests_settings(call_timeout, keep_connections=keep_connections),
             user_agent_suffix=f"celery-agents/{__version__}",
             **options,
         )

@@ -1,7 +1,8 @@
 """One project as an agent worker needs it: its stages, and bulk reads and writes of what waits there.
 
 Opened lazily and once per process: constructing a ``Gateway`` uses no network. The SDK's client and project hold no
-socket between calls, so a gateway may be opened before a fork and used by many threads.
+socket between calls, and what ``connections`` keeps is not shared, so a gateway may be opened before a fork and used by
+many threads.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Gateway:
         project_hash: The project.
         user_client: An authenticated client; by default one is opened from the environment at first use. Its key and
             domain are used, but no call waits and retries inside the SDK.
-        call_timeout: Seconds that one call may wait for Encord.
+        call_timeout: Seconds that one call to Encord may take.
+        keep_connections: Whether a call may use the connection of an earlier one.
     """
 
     def __init__(
@@ -56,18 +58,21 @@ class Gateway:
         project_hash: UUID,
         user_client: EncordUserClient | None = None,
         call_timeout: float = CALL_TIMEOUT,
+        *,
+        keep_connections: bool = True,
     ) -> None:
         self.project_hash = project_hash
         self._given_client = user_client
         self._call_timeout = call_timeout
+        self._keep_connections = keep_connections
         self._opening = threading.RLock()
 
     @cached_property
     def client(self) -> EncordUserClient:
         """The authenticated client. Raises SetupError where there is no key."""
         if self._given_client is not None:
-            return bounded(self._given_client, self._call_timeout)
-        return open_client(self._call_timeout)
+            return bounded(self._given_client, self._call_timeout, keep_connections=self._keep_connections)
+        return open_client(self._call_timeout, keep_connections=self._keep_connections)
 
     @property
     def domain(self) -> str:

@@ -47,12 +47,16 @@ class Asking(Part):
         return self._connection.command("GETDEL", self.keys.asked(stage_uuid)) is not None
 
     def note_sent(self, message_id: str, what: str, ttl: float) -> None:
-        """Note that a message was, or will be, sent for this project; *what* it is can be asked until it is settled."""
-        key = self.keys.message(plain_id(message_id))
-        self._connection.run(calls.NoteSent(key, milliseconds(ttl), what))
+        """Note that a message was, or will be, sent for this project, and *what* it is."""
+        self._connection.command("SET", self.keys.sent(plain_id(message_id)), what, "PX", milliseconds(ttl))
 
     def sent_as(self, message_id: str) -> str | None:
-        """Return what was noted of a message; "" where only a delivery of it is known, None where nothing is."""
-        key = self.keys.message(plain_id(message_id))
-        what, token = self._connection.command("HMGET", key, "sent", "token")
-        return what if what is not None or token is None else ""
+        """Return what was noted of a message; "" where only a delivery of it is known, None where nothing is.
+
+        Two round trips where nothing was noted.
+        """
+        id_ = plain_id(message_id)
+        what: str | None = self._connection.command("GET", self.keys.sent(id_))
+        if what is not None:
+            return what
+        return "" if self._connection.command("EXISTS", self.keys.message(id_)) else None

@@ -233,12 +233,3 @@ class ConfirmSweep(Call):
     asked: Key
     message_id: str
     ttl: int
-
-
-@dataclass(frozen=True)
-class NoteSent(Call):
-    """``what`` is a word."""
-
-    message: Key
-    ttl: int
-    what: str

@@ -10,11 +10,12 @@ handful of keys for a thousand agent tasks. Each key's expiry is set by the scri
     running:<stage>     zset    message that was taken over -> the same                the same
     sizes:<stage>       hash    message -> how many claims it has                      the same
     batches:<stage>     hash    message -> the agent tasks that it got, packed         the same
-    message:<id>        hash    token, deliveries, running, death, sent                 claim's ttl and a day
+    message:<id>        hash    token, deliveries, running, death                       claim's ttl and a day
     cancelled           zset    message -> until when, milliseconds                    the longest of them
     pause:<stage>       string  a mark                                                 the pause
     sweep:<stage>       string  who sweeps                                             as asked for
     asked:<stage>       string  "<message id> <when it was sent, or 0>": shall sweep   as asked for
+    sent:<id>           string  what a message is that was sent                        as asked for
     crashes             zset    agent task/stage -> expiry and count                   a week
     outcomes            hash    agent task/stage -> record                             retention of outcomes
     outcomes:times      zset    agent task/stage -> when, milliseconds                 the same
@@ -91,6 +92,10 @@ class Keys:
     def asked(self, stage: UUID) -> Key:
         """Which message shall sweep a stage, since somebody asked for that."""
         return self._key("asked", stage.hex)
+
+    def sent(self, message_id: str) -> Key:
+        """What a message is that was sent."""
+        return self._key("sent", message_id)
 
     def listeners(self, queue: str) -> Key:
         """Which workers listen to a queue."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -66,10 +67,20 @@ def ask(task: StageTask, *, countdown: float = 0, **options: Any) -> AskedSweep:
     assert ledger is not None  # as required above
     asked = ledger.ask_sweep(stage_uuid, str(uuid.uuid4()), QUEUED_SECONDS)
     if not asked.is_sent:
-        ledger.note_sent(asked.message_id, SWEEP, QUEUED_SECONDS)
+        ledger.note_sent(asked.message_id, SWEEP, noted_for(task.app))
         _send(task, asked.message_id, countdown, options)
         ledger.confirm_sweep(stage_uuid, asked.message_id, QUEUED_SECONDS)
     return AskedSweep(asked.message_id, is_new=not asked.is_sent)
+
+
+def noted_for(app: Celery) -> float:
+    """Return for how many seconds it is noted what a message is: not longer than its result is kept.
+
+    A message that is known to have been sent, and of which nothing is stored, is taken to wait in its queue.
+    """
+    kept = app.conf.result_expires
+    seconds = kept.total_seconds() if isinstance(kept, timedelta) else kept
+    return min(seconds or QUEUED_SECONDS, QUEUED_SECONDS)
 
 
 def _send(task: StageTask, message_id: str, countdown: float, options: Mapping[str, Any]) -> None:
@@ -117,7 +128,7 @@ class AskedSweepTask(beat.SweepTask):
         ids: list[str] = []
 
         def note(message: SentMessage) -> None:
-            task.runner.ledger.note_sent(message.id, str(message.size), QUEUED_SECONDS)  # type: ignore[union-attr]
+            task.runner.ledger.note_sent(message.id, str(message.size), noted_for(self.app))  # type: ignore[union-attr]
             ids.extend([message.id] if len(ids) < MOST_IDS else [])
 
         report = self.sweep(stages=stages, max_in_flight=max_in_flight, on_sent=note)

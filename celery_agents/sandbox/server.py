@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import secrets
 import socket
@@ -20,6 +21,7 @@ from .admin import Admin, report
 from .app import DEFAULT_LIMITS, LONGEST_TARGET, Application, Limits
 from .audit import Audit
 from .calls import Gate
+from .certificates import new_certificate
 from .counters import Counters
 from .faults import Fault, Faults
 from .identifiers import Clock, utc_now
@@ -55,6 +57,10 @@ class Settings:
     """For callers of `/sandbox/` from other machines; made at the start if there is none."""
     limits: Limits = DEFAULT_LIMITS
     clock: Clock = utc_now
+    tls: bool = False
+    """Serve HTTPS, with a certificate made at the start."""
+    connect_latency: float = 0.0
+    """Seconds for which nothing is read from a new connection."""
 
 
 class SandboxServer:
@@ -72,6 +78,7 @@ class SandboxServer:
         """OpenSSH text of the key that the sandbox lets in."""
         public_key = signatures.public_key_of(self.private_key)
         self._socket = _listen(settings.host, settings.port)
+        self._tls = new_certificate(self._reached_at) if settings.tls else None
         self.state = state or Sandbox(seed=settings.seed, page_size=settings.page_size, clock=settings.clock)
         self.state.add_key(public_key)
         if state is None and settings.tasks:
@@ -121,9 +128,17 @@ class SandboxServer:
     @property
     def url(self) -> str:
         """What the SDK takes as `domain`."""
-        host = self._settings.host
-        host = _REACHED_AT.get(host, host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        host = self._reached_at
+        return f"http{'s' if self._tls else ''}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def _reached_at(self) -> str:
+        return _REACHED_AT.get(self._settings.host, self._settings.host)
+
+    @property
+    def certificate(self) -> str | None:
+        """With TLS: the content of the file that `REQUESTS_CA_BUNDLE` must name for the SDK to trust this server."""
+        return self._tls.pem if self._tls else None
 
     @property
     def project_hash(self) -> str:
@@ -146,6 +161,11 @@ class SandboxServer:
     def connections(self) -> int:
         """TCP connections since the start or the last reset."""
         return self.counters.connections
+
+    @property
+    def open_connections(self) -> int:
+        """TCP connections that are open now."""
+        return len(self._server.server_state.connections)
 
     def report(self) -> dict[str, Any]:
         """What `GET /sandbox/report` answers."""
@@ -173,7 +193,7 @@ class SandboxServer:
         admin = Admin(self.state, self.faults, self.counters, self.admin_token)
         config = uvicorn.Config(
             Application(gate, self.faults, self.counters, admin, limits),
-            http=_Protocol,
+            http=functools.partial(_Protocol, connect_latency=self._settings.connect_latency),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
@@ -182,6 +202,8 @@ class SandboxServer:
             server_header=False,
             timeout_keep_alive=75,
         )
+        config.load()
+        config.ssl = self._tls.context() if self._tls else None
         return _Server(config)
 
     def _serve(self) -> None:
@@ -214,8 +236,11 @@ class _Server(uvicorn.Server):
 class _Protocol(HttpToolsProtocol):
     """uvicorn's protocol, counting connections and letting the application reach its own."""
 
-    def __init__(self, config: uvicorn.Config, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, config: uvicorn.Config, *args: Any, connect_latency: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(config, *args, **kwargs)
+        self._connect_latency = connect_latency
         # uvicorn copies this mapping into the scope of every request of the connection.
         self.app_state = {**self.app_state, "connection": self}
         self.logger = _silent
@@ -224,6 +249,9 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         application: Any = self.config.app
         application.counters.connections += 1
+        if self._connect_latency:
+            transport.pause_reading()
+            self.loop.call_later(self._connect_latency, transport.resume_reading)
 
     def on_headers_complete(self) -> None:
         # httptools parses no longer URL. The application refuses it by its length, before it looks at it.

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery_agents import backends, results
-from celery_agents.claims import QUEUED_SECONDS
 from celery_agents.errors import AgentsError
 from celery_agents.messages import TaskError
-from celery_agents.producer.asked import SWEEP
+from celery_agents.producer.asked import SWEEP, noted_for
 from celery_agents.results import AgentResult
 from celery_agents.snapshots import Snapshot
 from celery_agents.status import Status, status_of
@@ -28,9 +27,18 @@ if TYPE_CHECKING:
 
 
 def sent_as(served: Served, message_id: str) -> str | None:
-    """Return what the ledgers have noted of a message, see ``Ledger.sent_as``."""
-    found = (ledger.sent_as(message_id) for ledger in served.ledgers)
-    return next((each for each in found if each is not None), None)
+    """Return what the ledgers have noted of a message: ``SWEEP``, or how many specs it carries, 0 for not known.
+
+    Of a message that somebody else has sent only its deliveries are known. That is noted, because its delivery ends a
+    moment before its result is stored.
+    """
+    for ledger in served.ledgers:
+        noted = ledger.sent_as(message_id)
+        if noted == "":
+            ledger.note_sent(message_id, "0", noted_for(served.app))
+        if noted is not None:
+            return noted or "0"
+    return None
 
 
 def message(served: Served, message_id: str) -> AgentResult:
@@ -42,10 +50,10 @@ def message(served: Served, message_id: str) -> AgentResult:
         LedgerError: The ledger's Redis cannot be used.
     """
     noted = sent_as(served, message_id)
-    is_noted = noted is not None and noted != SWEEP
     # Known to have been sent, it is QUEUED as long as nothing is stored.
-    result = AgentResult(message_id, served.app, total=int(noted or 0) if is_noted else None)
-    if not (is_noted or _is_of_agents(result.snapshot())):
+    total = int(noted) if noted not in (None, SWEEP) else None
+    result = AgentResult(message_id, served.app, total=total)
+    if total is None and not _is_of_agents(result.snapshot()):
         raise UnknownError(
             f"No message {message_id[:200]!r} of the agents here is known: it was never sent, or that is no longer "
             "kept, or it was sent by others and waits in its queue."
@@ -79,8 +87,7 @@ def agent_task(served: Served, uuid: UUID) -> dict[str, Any]:
     is_decided = record is not None and record.message_id == message_id
     if not is_decided:
         # So that it can be asked for by its id too: nobody has noted it who has sent it elsewhere.
-        for ledger in ledgers:
-            ledger.note_sent(message_id, sent_as(served, message_id) or "", QUEUED_SECONDS)
+        ledgers[0].note_sent(message_id, sent_as(served, message_id) or "0", noted_for(served.app))
     snapshot = AgentResult(message_id, served.app, total=None if is_decided else 0).snapshot()
     return {
         "id": str(uuid),

@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 from celery_agents import backends, claims
-from celery_agents.claims import QUEUED_SECONDS, SENDING_SECONDS
+from celery_agents.claims import SENDING_SECONDS
 from celery_agents.errors import SpecError
 from celery_agents.messages import TaskSpec
+from celery_agents.producer.asked import noted_for
 from celery_agents.producer.publishing import publish
 from celery_agents.results import AgentResult
 from celery_agents.task import StageTask
@@ -51,7 +52,7 @@ def send(task: StageTask, raw: Any, *, force: bool = False) -> AgentResult:
     try:
         if runner.ledger is not None:
             # Before it is sent: it can be asked for as soon as anybody has its id.
-            runner.ledger.note_sent(messages[0].message_id, "1", QUEUED_SECONDS)
+            runner.ledger.note_sent(messages[0].message_id, "1", noted_for(task.app))
         ((_, result),) = publish(task, stage.title, messages, {})
     except BaseException:
         claims.release(runner.ledger, stage.uuid, messages)

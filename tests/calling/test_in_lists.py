@@ -263,6 +263,24 @@ def test_the_soft_limit_is_that_of_a_call(bench: Bench) -> None:
     assert {each.error.type for each in outcomes if each.error} == {"celery_agents.errors.TimedOutError"}
 
 
+def test_one_that_is_told_to_stop_before_its_list_is_called_stays_as_it_was(bench: Bench) -> None:
+    class Cancelling(Supervision):
+        def check(self, seconds: float) -> None:
+            raise Cancelled("the message was cancelled")
+
+    def download(task: AgentTask, progress: Progress) -> int:
+        if number_of(bench, task) == 3:
+            progress.update(1, 2)
+        return 1
+
+    def agent(files: Annotated[list[int], Depends(download)]) -> list[str]:
+        return [FORWARD] * len(files)
+
+    execution = run(bench, agent, is_batched=True, watch=Cancelling("message", Unledgered()))
+    assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 9}
+    assert (len(execution.again), execution.trouble) == (1, [])
+
+
 def test_a_list_whose_agent_is_told_to_stop_stays_as_it_was(bench: Bench) -> None:
     """The message was cancelled: whichever of the list's progress said so, none of them failed."""
 

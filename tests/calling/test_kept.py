@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import pytest
@@ -19,6 +21,7 @@ from celery_agents.dependencies import resources
 from celery_agents.dependencies.plan import plan
 from celery_agents.dependencies.resolve import _obtain_kept_on_loop, obtain_kept
 from celery_agents.providers import PROVIDERS, SHARED
+from tests import servers
 from tests.execution.agents import FORWARD
 from tests.execution.conftest import Bench
 
@@ -51,24 +54,31 @@ def test_it_is_loaded_once_for_all_messages_and_threads(bench: Bench, options: d
     assert sum(bench.moves().values()) == 10
 
 
-def test_threads_that_ask_at_once_wait_for_the_one_that_loads(bench: Bench) -> None:
-    all_ask = threading.Barrier(4)
-    loaded = []
+def test_threads_that_ask_at_once_wait_for_the_one_that_loads() -> None:
+    loading, loaded, got = threading.Event(), list[Model](), list[Model]()
 
-    def ask(task: AgentTask) -> None:
-        all_ask.wait(30)
-
-    def load_model() -> Model:
+    def load(stack: ExitStack) -> Model:
+        loading.set()
+        servers.until(lambda: is_in(second, "obtain"), "the second thread asks, too")
         loaded.append(Model())
         return loaded[-1]
 
-    def agent(
-        asked: Annotated[None, Depends(ask)], model: Annotated[Model, Depends(load_model, scope="worker")]
-    ) -> str:
-        return FORWARD
+    def ask() -> None:
+        got.append(resources.of_process().obtain("key", (), load))
 
-    run(bench, agent, specs=bench.specs[:4], concurrency=4)
-    assert len(loaded) == 1
+    first, second = threading.Thread(target=ask), threading.Thread(target=ask)
+    first.start()
+    assert loading.wait(30)
+    second.start()
+    first.join()
+    second.join()
+    assert got == loaded * 2
+
+
+def is_in(thread: threading.Thread, function: str) -> bool:
+    """Whether *thread* waits in this function."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_name == function
 
 
 def test_it_is_cleaned_up_at_the_end_the_last_loaded_first(bench: Bench) -> None:
@@ -262,8 +272,10 @@ def test_a_fork_loads_its_own_and_leaves_its_parents_alone(bench: Bench) -> None
     events: list[str] = []
 
     def load_model() -> Iterator[int]:
-        yield os.getpid()
-        events.append("unloaded")
+        try:
+            yield os.getpid()
+        finally:
+            events.append("unloaded")
 
     def agent(model: Annotated[int, Depends(load_model, scope="worker")]) -> str:
         return FORWARD

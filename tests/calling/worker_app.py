@@ -84,11 +84,13 @@ if os.environ["KIND"] == "threads and lists":
 
 else:
 
-    @runner.stage("Pre-label", soft_time_limit=0.5)
+    @runner.stage("Pre-label", soft_time_limit=0.5, time_limit=1.5)
     async def pre_label(task: AgentTask, model: Model, session: Session) -> str:
         """Run on the event loop."""
         assert session is asyncio.get_running_loop()
         note("ran")
         if habit_of(task) == "hang":
             await asyncio.sleep(120)
+        elif habit_of(task) == "block":
+            time.sleep(120)  # noqa: ASYNC251  (that is its habit)
         return "labelled"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -105,6 +106,7 @@ def stage(
             yield made
         finally:
             made.stop()
+            gc.collect()  # results that nobody waited for unsubscribe, while there is a server
             delete_queues(made.app, made.queue, f"{made.queue}-routed")
             made.app.close()
             made.record.close()

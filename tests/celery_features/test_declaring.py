@@ -10,7 +10,7 @@ import pytest
 from celery import Celery, Task
 from encord.workflow.stages.agent import AgentTask
 
-from celery_agents import QueueRunner, StageTask
+from celery_agents import AgentTaskError, QueueRunner, StageTask
 from celery_agents.errors import AgentRetryError, DeclarationError, SetupError
 from celery_agents.settings import Settings
 
@@ -42,6 +42,15 @@ def test_a_class_of_celery_tasks_as_base(runner: QueueRunner) -> None:
     assert isinstance(task, StageTask)
     assert (task.acks_late, task.queue_name) == (False, "of the team")
     assert task.stage_agent.options.retry.max_retries == task.max_retries == 5  # the stage's own comes first
+
+
+def test_retry_options_of_a_base_do_not_run_a_message_that_failed_again(runner: QueueRunner) -> None:
+    class Persistent(Task):  # type: ignore[misc]  # celery ships no types
+        autoretry_for = (Exception,)
+
+    task = runner.stage("Pre-label", base=Persistent)(lambda: None)
+    assert task.stage_agent.options.retry.autoretry_for == (Exception,)
+    assert isinstance(task.apply(["no spec"]).result, AgentTaskError)
 
 
 def test_a_subclass_of_ours_as_base(runner: QueueRunner) -> None:
@@ -109,6 +118,13 @@ def test_retry_gives_what_is_to_be_raised(runner: QueueRunner) -> None:
     with pytest.raises(AgentRetryError) as raised:
         task.retry(eta=in_an_hour)
     assert raised.value.countdown == pytest.approx(3600, abs=600)
+
+
+def test_asking_for_an_agents_queue_has_no_worker_consume_it(app: Celery, runner: QueueRunner) -> None:
+    """With Celery 5.6 a worker without -Q consumes all queues that its app knows."""
+    task = runner.stage("Pre-label", queue="of another worker")(lambda: None)
+    assert task.queue_name == "of another worker"
+    assert list(app.amqp.queues) == [app.conf.task_default_queue]
 
 
 class Configuration:

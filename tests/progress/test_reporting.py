@@ -18,6 +18,7 @@ from celery_agents.messages import PROGRESS_TEXT_LIMIT
 from celery_agents.reporter import MOST_TOLD, Reporter
 from celery_agents.supervision import Supervision
 from celery_agents.watch import Limits, Unwatched
+from tests.calling.conftest import run
 from tests.execution.conftest import Bench, bench
 from tests.servers import until
 
@@ -166,11 +167,27 @@ def test_who_is_told_to_stop_did_not_fail_however_it_leaves(bench: Bench, refusa
             raise RuntimeError("cleaned up") from error
         return FORWARD
 
-    execution = bench.execute(agent, watch=Listening(refusal))
+    counted: list[int] = []
+    execution = bench.execute(agent, watch=Listening(refusal), report=lambda done, _: counted.append(done))
+    assert not any(counted)
     assert execution.outcomes == []
     assert len(execution.again) == 10
     assert execution.trouble == []
     assert bench.moves() == {}
+
+
+def test_an_agent_that_is_called_with_many_tells_of_each_and_leaves_all(bench: Bench) -> None:
+    def agent(progress: list[Progress]) -> list[str]:
+        for each in progress:
+            each.update(1, 1)
+        return [FORWARD] * len(progress)
+
+    watch = Listening()
+    outcomes = run(bench, agent, specs=bench.specs[:3], watch=watch, is_batched=True).outcomes
+    assert [each.task_uuid for each in outcomes] == [uuid for uuid, _ in watch.heard]
+    told_to_stop = Listening(Cancelled("stop"))
+    execution = run(bench, agent, specs=bench.specs[3:6], watch=told_to_stop, is_batched=True)
+    assert (execution.outcomes, len(execution.again)) == ([], 3)
 
 
 def test_an_agent_that_raises_such_an_error_by_itself_failed(bench: Bench) -> None:

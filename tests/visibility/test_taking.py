@@ -116,11 +116,9 @@ def test_queues_and_priorities_come_in_the_order_of_kombu(database: Redis, prefi
         assert reading.receive_all(4) == ["first", "second", "later", "last"]
 
 
-def test_nobody_waits_at_one_queue_while_there_are_messages_in_another(
-    database: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(taking, "LONGEST_WAIT", 3600)
+def test_nobody_waits_at_one_queue_while_there_are_messages_in_another(database: Redis) -> None:
     with desk(database, "a", "b") as reading:
+        reading.channel.brpop_timeout = 3600
         reading.send("first", "a")
         for payload in ("second", "third"):
             reading.send(payload, "b", priority=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import uuid
 
 import pytest
@@ -104,6 +105,14 @@ def test_a_body_that_is_too_long_is_not_read(web: Web) -> None:
     streamed = web.client.post("/messages", content=(b" " * 10_000 for _ in range(30)))  # says no length
     assert streamed.status_code == 413
     assert "262,144 bytes" in streamed.json()["detail"]
+
+
+def test_a_body_that_says_that_it_is_too_long_is_not_waited_for(web: Web) -> None:
+    host, port = str(web.client.base_url.host), web.client.base_url.port
+    with socket.create_connection((host, port), timeout=30) as connection:
+        head = "POST /agents/messages HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 300000\r\n\r\n".encode())
+        assert b" 413 " in connection.recv(1_000)
 
 
 def test_stages_are_listed(web: Web) -> None:

@@ -62,6 +62,22 @@ def test_what_others_have_sent_is_found_by_its_agent_task(web: Web) -> None:
     assert web.ended(message)["status"] == "SUCCEEDED"
 
 
+def test_a_message_of_others_stays_known_when_its_delivery_ends(web: Web) -> None:
+    """A moment passes from there until its result is stored."""
+    spec = web.waiting()[0]
+    gate = web.bar(spec)
+    message = web.site.runner.task_for("Pre-label").delay(json.dumps(spec)).id
+    wait_until("it runs", lambda: web.client.get(f"/messages/{message}").status_code == 200)
+    ledger = web.site.runner.ledger
+    assert ledger is not None
+    key = ledger.keys.message(message)
+    ledger._connection.command("RENAME", key, f"{key}:aside")
+    assert web.client.get(f"/messages/{message}").status_code == 200
+    ledger._connection.command("RENAME", f"{key}:aside", key)
+    gate.unlink()
+    assert web.ended(message)["status"] == "SUCCEEDED"
+
+
 def test_outcomes_outlive_the_result(web: Web) -> None:
     spec = web.waiting()[0]
     message = web.enqueue(spec).json()["id"]
@@ -71,7 +87,6 @@ def test_outcomes_outlive_the_result(web: Web) -> None:
     documents.AgentTaskDocument.model_validate(known)
     assert known["message"]["status"] == "UNKNOWN"
     assert (known["outcome"]["outcome"], known["decided_by"]) == ("PROCEEDED", message)
-    assert web.client.get(f"/messages/{message}").status_code == 404
 
 
 def test_a_message_is_cancelled(web: Web) -> None:
@@ -82,8 +97,15 @@ def test_a_message_is_cancelled(web: Web) -> None:
     cancelled = web.client.post(f"/messages/{first.id}/cancel")
     assert cancelled.status_code == 202
     documents.MessageDocument.model_validate(cancelled.json())
+    wait_until("the worker has heard of it", lambda: first.id in _revoked(web))
     gate.unlink()
     assert web.ended(first.id)["status"] == "CANCELLED"
+    wait_until("it was met", lambda: web.client.get(f"/messages/{first.id}").json()["outcomes"])
     again = web.client.post(f"/messages/{first.id}/cancel")
     assert (again.status_code, again.json()["status"]) == (200, "CANCELLED")
     assert web.site.sandbox.audit.moves()[waiting["uuid"]] == 0
+
+
+def _revoked(web: Web) -> set[str]:
+    told = web.site.app.control.inspect(timeout=0.5).revoked() or {}
+    return {message_id for ids in told.values() for message_id in ids}
