@@ -295,7 +295,9 @@ def leave(message: Any) -> None:
     """
     transport = getattr(message.channel, "connection", None)
     if getattr(transport, "driver_type", None) == "redis":
-        virtual.QoS.ack(message.channel.qos, message.delivery_tag)  # what kombu's QoS for Redis builds on: here only
+        virtual.QoS.ack(
+            message.channel.qos, message.delivery_tag
+        )  # what kombu's QoS for Redis builds on: here only
     else:
         message.ack_log_error(logger, ())
 

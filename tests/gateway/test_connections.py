@@ -9,12 +9,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from encord.exceptions import RequestException
+import requests
+from encord.exceptions import RequestException, UnknownException
+from encord.http import querier
+from encord.orm.base_dto import BaseDTO
 from encord.user_client import EncordUserClient
 from encord.workflow.stages.agent import AgentStage
 
@@ -77,6 +80,7 @@ def test_without_the_setting_each_call_has_its_own(sandbox: SandboxServer) -> No
     gateway = open_gateway(sandbox, keep=False)
     read(gateway, gateway.agent_stage("Pre-label"))
     assert sandbox.connections == sandbox.calls.total() == 3
+    wait_until("all are closed", lambda: sandbox.open_connections == 0)
 
 
 def test_other_clients_in_the_process_are_left_alone(sandbox: SandboxServer) -> None:
@@ -119,11 +123,50 @@ def test_they_are_kept_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         read(gateway, gateway.agent_stage("Pre-label"))
         assert sandbox.url.startswith("https://")
         assert sandbox.connections == 1
+        sandbox.faults.add(Fault(drop="before", times=1))
+        read(gateway, gateway.agent_stage("Pre-label"))
+        assert sandbox.calls["tasks.list"] == 3
         # What is kept was verified once; where nothing is trusted any more, nothing new is.
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
         connections.close_idle()
         with pytest.raises(RequestException):
             read(gateway, gateway.agent_stage("Pre-label"))
+
+
+# ------------------------------------------------------------------------------------------------------------- sessions
+
+
+def lease() -> AbstractContextManager[requests.Session]:
+    """Ask for a session as the SDK does for a call of a client of ours."""
+    return querier.create_new_session(0, 0.2, requests_settings().connection_retries)
+
+
+def test_the_session_that_was_used_last_is_the_next(sandbox: SandboxServer) -> None:
+    with lease() as first, lease() as second:
+        assert first is not second
+    with lease() as third:
+        assert third is first
+
+
+def test_a_session_repeats_what_the_sdk_would_and_carries_nothing_over(sandbox: SandboxServer) -> None:
+    with lease() as session, querier.create_new_session(0, 0.2, 1) as theirs:
+        assert vars(session.get_adapter("https://").max_retries) == vars(
+            theirs.get_adapter("https://").max_retries
+        )
+        session.cookies.set("name", "value")
+    with lease() as again:
+        assert again is session
+        assert not again.cookies
+
+
+def test_a_session_whose_call_failed_is_not_used_again(sandbox: SandboxServer) -> None:
+    with lease() as session:
+        assert session.get(f"{sandbox.url}/sandbox/health").ok
+    with lease() as again, pytest.raises(requests.ConnectionError):
+        assert again is session
+        session.get("http://127.0.0.1:1")
+    with lease() as other:
+        assert other is not session
 
 
 # ------------------------------------------------------------------------------------------------- closed by the server
@@ -140,6 +183,10 @@ def test_what_the_server_closed_meanwhile_costs_no_call() -> None:
     with SandboxServer.start(first.state, **again) as third:
         row.set_priority(0.7)
         assert third.calls == {"priorities.set": 1}
+    with SandboxServer.start(first.state, **again, faults=(Fault(drop="before"),)) as fourth:
+        with pytest.raises(RequestException):
+            gateway.project.list_label_rows_v2()
+        assert fourth.calls == {"label_rows.list": 1}  # that connection was new
 
 
 @pytest.mark.parametrize("call", ["tasks.list", "label_rows.list"])
@@ -228,6 +275,22 @@ def test_headers_that_drip_are_given_up() -> None:
             api.delete("anything", params=None)
 
 
+def test_sending_may_take_longer_than_connecting() -> None:
+    # Nothing is read from a connection for the first 0.8 s, and 0.5 s are the time to connect.
+    with SandboxServer.start(tasks=0, connect_latency=0.8) as sandbox:
+        api = EncordUserClient.create_with_ssh_private_key(
+            sandbox.private_key, domain=sandbox.url, requests_settings=requests_settings(3.0)
+        )._api_client
+        with pytest.raises(UnknownException):
+            api.post("no-such-call", params=None, payload=Large(), result_type=None)
+
+
+class Large(BaseDTO):
+    """More than the buffers of a socket hold."""
+
+    text: str = "x" * 20_000_000
+
+
 @contextmanager
 def dripping(start: bytes, slowly: bytes, end: bytes) -> Iterator[str]:
     """Serve one answer, of which a part comes byte by byte, a hundred in three seconds at most."""
@@ -256,7 +319,7 @@ def drip(listener: socket.socket, start: bytes, slowly: bytes, end: bytes) -> No
 # ---------------------------------------------------------------------------------------------- processes and greenlets
 
 PREAMBLE = """
-import os, warnings
+import os, threading, warnings
 from uuid import UUID, uuid4
 from celery_agents.gateway.project import Gateway
 warnings.simplefilter("always", ResourceWarning)
@@ -266,10 +329,13 @@ def read(*_): assert gateway.tasks_at(stage, [uuid4()]) == {}
 """
 
 FORKING = """
+had = threading.active_count()
 pid = os.fork()
+assert threading.active_count() == 1  # Python 3.12 and newer complain of others
 read()
 if not pid:
     os._exit(0)
+assert had == 2  # with the one that closes what is idle
 assert os.waitpid(pid, 0)[1] == 0
 read()
 """

@@ -34,7 +34,9 @@ class Agents:
 
         @app.task(name="end", shared=False, bind=True)  # type: ignore[untyped-decorator]
         def end(task: Task, number: int = 2) -> str:
-            task.update_state(state=PROGRESS, meta=ProgressReport(done=1, total=number).model_dump(mode="json"))
+            task.update_state(
+                state=PROGRESS, meta=ProgressReport(done=1, total=number).model_dump(mode="json")
+            )
             self.has_begun.set()
             assert self.gate.wait(PATIENCE)
             return completion(proceeded=number)

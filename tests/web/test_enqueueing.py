@@ -54,7 +54,8 @@ def test_what_is_in_flight_is_not_sent_twice_unless_forced(web: Web) -> None:
     forced = web.enqueue(spec, force=True)
     assert forced.status_code == 202
     gate.unlink()
-    assert web.ended(forced.json()["id"])["counts"] == {"PROCEEDED": 1}
+    # Within two seconds the first may commit without asking whether it still may; Encord refuses the second move.
+    assert web.ended(forced.json()["id"])["counts"] in ({"PROCEEDED": 1}, {"GONE": 1})
     assert web.site.sandbox.audit.moves()[spec["uuid"]] == 1
 
 
