@@ -15,9 +15,10 @@ from tests import servers
 @pytest.fixture(autouse=True)
 def no_tasks_for_all_apps() -> Iterator[None]:
     """Take back what a test declares for every app of this process: others' apps would have its agents too."""
-    kept = set(_state._on_app_finalizers)
+    kept, current = set(_state._on_app_finalizers), _state._tls.current_app
     yield
     _state._on_app_finalizers.intersection_update(kept)
+    _state._set_current_app(current)
 
 
 @pytest.fixture(scope="session")

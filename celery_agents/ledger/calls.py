@@ -233,3 +233,28 @@ class ConfirmSweep(Call):
     asked: Key
     message_id: str
     ttl: int
+
+
+@dataclass(frozen=True)
+class Listen(Call):
+    """Note that a worker listens."""
+
+    listeners: Key
+    ttl: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class CountListeners(Call):
+    """Count who listens."""
+
+    listeners: Key
+
+
+@dataclass(frozen=True)
+class Withdraw(OnClaims):
+    """Take a message back."""
+
+    cancelled: Key
+    message_id: str
+    ttl: int

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
-from celery_agents.ledger.calls import OnClaims
+from celery_agents.ledger import calls
 from celery_agents.ledger.keys import Key, plain_id
 from celery_agents.ledger.part import Part, milliseconds
-from celery_agents.ledger.scripts import Call
-
-
-@dataclass(frozen=True)
-class Listen(Call):
-    """Note that a worker listens."""
-
-    listeners: Key
-    ttl: int
-    worker: str
-
-
-@dataclass(frozen=True)
-class CountListeners(Call):
-    """Count who listens."""
-
-    listeners: Key
-
-
-@dataclass(frozen=True)
-class Withdraw(OnClaims):
-    """Take a message back."""
-
-    cancelled: Key
-    message_id: str
-    ttl: int
 
 
 class Listening(Part):
@@ -41,7 +14,7 @@ class Listening(Part):
 
     def listen(self, queue: str, worker: str, ttl: float) -> None:
         """Note that *worker* listens to *queue*; it counts for *ttl* seconds, unless it says so again."""
-        self._connection.run(Listen(self._listeners(queue), milliseconds(ttl), plain_id(worker)))
+        self._connection.run(calls.Listen(self._listeners(queue), milliseconds(ttl), plain_id(worker)))
 
     def stop_listening(self, queue: str, worker: str) -> None:
         """Note that *worker* listens to *queue* no more."""
@@ -49,7 +22,7 @@ class Listening(Part):
 
     def listeners(self, queue: str) -> int:
         """Return how many workers listen to *queue*, whether they are busy or not."""
-        return int(self._connection.run(CountListeners(self._listeners(queue))))
+        return int(self._connection.run(calls.CountListeners(self._listeners(queue))))
 
     def withdraw(self, stage_uuid: UUID, message_id: str, ttl: float) -> bool:
         """Cancel a message and release its claims, where it waits in its queue; return whether that is so.
@@ -62,7 +35,7 @@ class Listening(Part):
             ttl: For how long it may still be in its queue.
         """
         id_, keys = plain_id(message_id), self.keys
-        call = Withdraw(
+        call = calls.Withdraw(
             **keys.claims(stage_uuid),
             cancelled=keys.cancelled,
             message_id=id_,

@@ -251,6 +251,8 @@ class _Protocol(HttpToolsProtocol):
         application.counters.connections += 1
         if self._connect_latency:
             transport.pause_reading()
+            # Again, because uvloop begins to read after this function.
+            self.loop.call_soon(transport.pause_reading)
             self.loop.call_later(self._connect_latency, transport.resume_reading)
 
     def on_headers_complete(self) -> None:

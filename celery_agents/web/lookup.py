@@ -18,7 +18,7 @@ from celery_agents.results import AgentResult
 from celery_agents.snapshots import Snapshot
 from celery_agents.status import Status, status_of
 from celery_agents.web.problems import UnknownError
-from celery_agents.web.served import Served
+from celery_agents.web.served import Served, encord_explained
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -74,11 +74,13 @@ def agent_task(served: Served, uuid: UUID) -> dict[str, Any]:
 
     Raises:
         UnknownError: Nothing is known of it.
-        SetupError: There is no ledger, or no result backend that can be read.
+        SetupError: There is no ledger, no result backend that can be read, or Encord cannot be reached: it is asked
+            once where the stages are, if there is no record.
         LedgerError: The ledger's Redis cannot be used.
     """
     ledgers = served.ledgers
-    message_id = results.message_of(uuid, served.tasks)
+    with encord_explained("what waits at the stages"):
+        message_id = results.message_of(uuid, served.tasks)
     if message_id is None:
         raise UnknownError(
             f"Nothing is known of agent task or data unit {uuid}: never run, or no longer kept."

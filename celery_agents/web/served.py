@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -114,12 +115,19 @@ def stage_of(task: StageTask) -> AgentStage:
     Raises:
         SetupError: There is no key, no such project or stage, or Encord cannot be reached.
     """
-    try:
+    with encord_explained(f"about stage {str(task.stage_agent.stage)!r}"):
         return task.agent_stage
+
+
+@contextmanager
+def encord_explained(about: str) -> Iterator[None]:
+    """Turn what Encord, the SDK or the network answers into a SetupError; errors of ours stay."""
+    try:
+        yield
     except AgentsError:
         raise
-    except Exception as error:  # whatever Encord, the SDK or the network answers
+    except Exception as error:  # the SDK raises errors of its own, and those of what it is made of
         said = " ".join(redact(str(error)).split())
         raise SetupError(
-            f"Encord cannot be asked about stage {str(task.stage_agent.stage)!r}: {type(error).__name__}: {said[:500]}"
+            f"Encord cannot be asked {about} at present: {type(error).__name__}: {said[:500]}"
         ) from error

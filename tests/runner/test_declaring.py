@@ -27,6 +27,12 @@ def agent(task: AgentTask) -> str:
     return "labelled"
 
 
+@pytest.fixture
+def current() -> Celery:
+    """An app that is the current one; what others made current may be closed."""
+    return Celery("current")
+
+
 def declare(app: Celery, stage: Any = "Pre-label", function: Any = agent, **options: Any) -> StageTask:
     return QueueRunner(PROJECT, app=app).stage(stage, **options)(function)
 
@@ -141,7 +147,7 @@ def test_a_project_hash_that_is_none(app: Celery) -> None:
         QueueRunner("my-project", app=app)
 
 
-def test_without_an_app_it_belongs_to_every_app_that_is_finalised() -> None:
+def test_without_an_app_it_belongs_to_every_app_that_is_finalised(current: Celery) -> None:
     runner = QueueRunner(PROJECT)
     task = runner.stage("Shared stage")(agent)
     later = Celery("later", set_as_current=False)
@@ -166,7 +172,7 @@ def test_a_label_row_is_an_ordinary_parameter(app: Celery) -> None:
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_declaring_a_stage_again_replaces_its_agent(app: Celery, is_shared: bool) -> None:
+def test_declaring_a_stage_again_replaces_its_agent(app: Celery, current: Celery, is_shared: bool) -> None:
     """A notebook runs a cell twice: the second agent counts, not the one that Celery met first."""
 
     def first(task: AgentTask) -> None:

@@ -37,7 +37,7 @@ def route(task: AgentTask) -> None:
     """Leave it where it is."""
 
 
-@app.task(name="somebody.elses")  # type: ignore[untyped-decorator]  # celery ships no types
+@app.task(name="somebody.elses", shared=False)  # type: ignore[untyped-decorator]  # celery ships no types
 def elses(seconds: float = 0) -> str:
     """A task that is none of the agents'."""
     time.sleep(seconds)

@@ -217,3 +217,19 @@ def test_while_encord_does_not_answer_others_are_answered(valkey: ValkeyServer) 
         assert not waits.done()
         answers.set()
         assert waits.result().status_code == 202
+
+
+def test_while_encord_is_away_that_is_said(valkey: ValkeyServer) -> None:
+    class Away(Listing):
+        def agent_stage(self, stage: object) -> Any:
+            raise ConnectionError("no route to https://user:secret@encord")
+
+    app = servers.make_app(valkey.connection_url, valkey.connection_url)
+    stage_task(app, Away(1))
+    with serving(application(app, authenticate=NO_AUTHENTICATION)) as url:
+        for answer in (
+            httpx.post(f"{url}/agents/sweeps", json={"stage": "Pre-label"}),
+            httpx.get(f"{url}/agents/agent-tasks/{uuid4()}"),
+        ):
+            assert (answer.status_code, "Encord cannot be asked" in answer.json()["detail"]) == (503, True)
+            assert "secret" not in answer.text

@@ -24,7 +24,7 @@ def hold(task: AgentTask) -> None:
         raise ValueError("no videos")
 
 
-@app.task  # type: ignore[untyped-decorator]  # celery ships no types
+@app.task(shared=False)  # type: ignore[untyped-decorator]  # celery ships no types
 def note_failure(request: Any, error: BaseException, traceback: Any) -> None:
     """Keep what an errback is given where the test finds it."""
     assert isinstance(error, AgentTaskError)
