@@ -184,11 +184,4 @@ def _judge(
 def _given_up(raw: object, carry: Carry) -> TaskOutcome:
     spec = TaskSpec.decode(raw)
     *earlier, error = carry.errors[spec.uuid]
-    return TaskOutcome(
-        outcome=Outcome.FAILED,
-        task_uuid=spec.uuid,
-        data_hash=spec.data_hash,
-        data_title=spec.data_title,
-        error=error,
-        earlier_errors=tuple(earlier),
-    )
+    return TaskOutcome.of(spec, Outcome.FAILED, error=error, earlier_errors=tuple(earlier))

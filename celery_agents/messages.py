@@ -209,6 +209,17 @@ class TaskOutcome(_Wire):
     spec: str | None = None  #: the spec as it came, where it could not be read
     progress: TaskProgress | None = None  #: what its agent told last, where it tells of its progress
 
+    @classmethod
+    def of(cls, spec: TaskSpec, outcome: Outcome, **told: Any) -> TaskOutcome:
+        """Return what became of the agent task that *spec* is of; *told* are further fields."""
+        return cls(
+            outcome=outcome,
+            task_uuid=spec.uuid,
+            data_hash=spec.data_hash,
+            data_title=spec.data_title,
+            **told,
+        )
+
 
 class ProgressReport(_Wire):
     """How far a message is. ``done`` counts every agent task that has an outcome, ``failed`` those that FAILED.

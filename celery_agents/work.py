@@ -53,11 +53,9 @@ class Work:
     ) -> None:
         """Settle what became of it."""
         pathway = self.pathway if outcome is Outcome.PROCEEDED else None
-        self.outcome = TaskOutcome(
-            outcome=outcome,
-            task_uuid=self.spec.uuid,
-            data_hash=self.spec.data_hash,
-            data_title=self.spec.data_title,
+        self.outcome = TaskOutcome.of(
+            self.spec,
+            outcome,
             pathway=pathway.uuid if pathway else None,
             pathway_name=pathway.name if pathway else None,
             detail=detail,

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from celery import Celery, shared_task
+from celery import Celery
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 
@@ -178,9 +178,5 @@ def name_of(project_hash: UUID) -> str:
 
 def register(app: Celery | None, project_hash: UUID) -> None:
     """Make the task of a project known to *app*, or to every app; one that is known stays."""
-    options: dict[str, Any] = {"base": AskedSweepTask, "bind": True, "name": name_of(project_hash)}
-    options["project_hash"] = project_hash
-    if app is None:
-        shared_task(_run, **options)
-    else:
-        app.task(_run, shared=False, **options)
+    name = name_of(project_hash)
+    beat.register_task(app, _run, base=AskedSweepTask, name=name, project_hash=project_hash)

@@ -140,12 +140,15 @@ def name_of(project_hash: UUID) -> str:
 
 def register(app: Celery | None, project_hash: UUID) -> None:
     """Make the sweep task of a project known to *app*, or to every app; one that is known stays."""
-    options: dict[str, Any] = {"base": SweepTask, "bind": True, "name": name_of(project_hash)}
-    options["project_hash"] = project_hash
+    register_task(app, _run, base=SweepTask, name=name_of(project_hash), project_hash=project_hash)
+
+
+def register_task(app: Celery | None, run: Callable[..., Any], **options: Any) -> None:
+    """Make a task of a project's runner known to *app*; without one to every app, as ``shared_task`` does."""
     if app is None:
-        shared_task(_run, **options)
+        shared_task(run, bind=True, **options)
     else:
-        app.task(_run, shared=False, **options)
+        app.task(run, shared=False, bind=True, **options)
 
 
 def entry(

@@ -241,6 +241,8 @@ class _Protocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, *args, **kwargs)
         self._connect_latency = connect_latency
+        self._is_connecting = connect_latency > 0
+        self._too_early = b""
         # uvicorn copies this mapping into the scope of every request of the connection.
         self.app_state = {**self.app_state, "connection": self}
         self.logger = _silent
@@ -249,11 +251,21 @@ class _Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         application: Any = self.config.app
         application.counters.connections += 1
-        if self._connect_latency:
-            transport.pause_reading()
-            # Again, because uvloop begins to read after this function.
-            self.loop.call_soon(transport.pause_reading)
-            self.loop.call_later(self._connect_latency, transport.resume_reading)
+        if self._is_connecting:
+            self.loop.call_later(self._connect_latency, self._be_connected)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_connecting:
+            self.transport.pause_reading()
+            self._too_early += data
+        else:
+            super().data_received(data)
+
+    def _be_connected(self) -> None:
+        self._is_connecting = False
+        if self._too_early and not self.transport.is_closing():
+            self.transport.resume_reading()
+            super().data_received(self._too_early)
 
     def on_headers_complete(self) -> None:
         # httptools parses no longer URL. The application refuses it by its length, before it looks at it.

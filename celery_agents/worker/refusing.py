@@ -79,10 +79,4 @@ def _failed(raw: object, reason: TaskError) -> TaskOutcome:
         spec = TaskSpec.decode(raw)
     except SpecError:
         return TaskOutcome(outcome=Outcome.FAILED, error=reason, spec=raw_text(raw))
-    return TaskOutcome(
-        outcome=Outcome.FAILED,
-        task_uuid=spec.uuid,
-        data_hash=spec.data_hash,
-        data_title=spec.data_title,
-        error=reason,
-    )
+    return TaskOutcome.of(spec, Outcome.FAILED, error=reason)

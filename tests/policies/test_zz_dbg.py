@@ -239,12 +239,15 @@ def test_a_message_that_somebody_cancels_raises_in_who_waits_for_it(site: Ordere
     assert [type(each).__name__ for each in raised] == ["Cancelled"]
 
 
+seen=set()
 def dump(valkey, what):
     import collections, subprocess
     with valkey.client() as client:
         rows = client.client_list()
-    print(what, len(rows))
+    print("DUMP", what, len(rows), "gone:", sorted(seen - {r["id"] for r in rows}))
     for r in sorted(rows, key=lambda r: int(r["id"])):
+        if r["id"] in seen: continue
+        seen.add(r["id"])
         port = r["addr"].rsplit(":",1)[1]
         own = subprocess.run("ss -tnp | grep ':%s ' | grep -o 'users.*' | head -3" % port, shell=True, capture_output=True, text=True).stdout
         print(r["id"], r["db"], r["cmd"], r["age"], r["idle"], r["sub"], r["psub"], r.get("lib-name"), own.strip().replace(chr(10), " "))
@@ -268,9 +271,12 @@ def test_thousands_of_queries_leave_nothing_behind(site: OrderedSite, valkey: Va
     dump(valkey, "before")
     for _ in range(200):
         ask(site, spec, ExecutionPolicy.REMOTE, once=True)
+    dump(valkey, "200")
     for policy in (ExecutionPolicy.REMOTE, ExecutionPolicy.AUTO):
         with pytest.raises(ExpiredError):
             ask(site, site.take("take long"), policy, timeout=0.3)
+    dump(valkey,"expired")
     site.let_go_on()
-    import time; time.sleep(8); print(before, left()); dump(valkey, "after")
+    import time
+    for _ in range(12): time.sleep(1); print(before, left()); dump(valkey, "after")
     servers.until(lambda: left() <= before, f"no more is left than after the first: {before}")
