@@ -22,8 +22,8 @@ from celery_agents.redaction import redact
 
 logger = get_logger(__name__)
 
-#: Seconds between two looks at queues other than that which is waited at, where kombu's ``brpop_timeout`` is for ever.
-LONGEST_WAIT = 1
+#: Seconds between two looks at queues other than that which is waited at: BRPOP waits at all of them, BLMOVE at one.
+LONGEST_WAIT = 0.25
 
 #: Take the first message that there is, and note it as kombu's QoS.append does: delivery tag -> [message, exchange,
 #: routing key]. The message goes in as it is, because decoding and encoding could change it. What cannot be read is
@@ -145,7 +145,7 @@ class Taking:
         }
         first = next(iter(self._queues))
         key = _prefixed(channel, self._has_more if self._has_more in self._queues else first)
-        seconds = (channel.brpop_timeout if timeout is None else timeout) or LONGEST_WAIT
+        seconds = min((channel.brpop_timeout if timeout is None else timeout) or LONGEST_WAIT, LONGEST_WAIT)
         channel._in_poll = channel.client.connection  # noqa: SLF001
         channel._brpop_sent_at = time.monotonic()  # noqa: SLF001  # kombu 5.7: to notice a connection that is dead
         self._is_waiting = True
