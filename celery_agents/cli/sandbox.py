@@ -31,6 +31,16 @@ _EXTRA = frozenset({"av", "cryptography", "httptools", "numpy", "orjson", "PIL",
 @click.option("--page-size", default=100, show_default=True, help="Agent tasks in one page of a listing.")
 @click.option("--latency", default=0.0, show_default=True, help="Seconds that every call takes longer.")
 @click.option(
+    "--connect-latency", default=0.0, show_default=True, help="Seconds that connecting takes longer."
+)
+@click.option(
+    "--tls",
+    "ca_file",
+    metavar="CERTIFICATE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Serve HTTPS with a new certificate, and write it to this file for clients to trust.",
+)
+@click.option(
     "--fault",
     "faults",
     multiple=True,
@@ -57,6 +67,8 @@ def sandbox(
     seed: int,
     page_size: int,
     latency: float,
+    connect_latency: float,
+    ca_file: Path | None,
     faults: tuple[str, ...],
     key_file: Path | None,
     env_file: Path | None,
@@ -102,13 +114,16 @@ def sandbox(
         faults=tuple(_faults(faults, latency, Fault)),
         private_key=_read_key(key_file),
         limits=Limits(url_life=url_life),
+        tls=ca_file is not None,
+        connect_latency=connect_latency,
     )
     try:
         server = SandboxServer(settings=settings)
     except OSError as error:
         raise click.ClickException(f"Cannot listen on {host}:{port}: {error.strerror or error}.") from error
     with server.started():
-        _announce(server, key_file, env_file, as_json=as_json, remote=not is_loopback(host))
+        trust = _write_certificate(server, ca_file)
+        _announce(server, key_file, env_file, trust, as_json=as_json, remote=not is_loopback(host))
         stop.wait()
 
 
@@ -174,11 +189,28 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text)
 
 
+def _write_certificate(server: SandboxServer, path: Path | None) -> dict[str, str]:
+    """Write the certificate to a file, and return the environment in which clients trust it; nothing without TLS."""
+    if path is None:
+        return {}
+    try:
+        path.write_text(server.certificate or "", encoding="ascii")
+    except OSError as error:
+        raise click.ClickException(f"Cannot write the certificate to {path}: {error.strerror}.") from error
+    return {"REQUESTS_CA_BUNDLE": str(path.resolve())}
+
+
 def _announce(
-    server: SandboxServer, key_file: Path | None, env_file: Path | None, *, as_json: bool, remote: bool
+    server: SandboxServer,
+    key_file: Path | None,
+    env_file: Path | None,
+    trust: dict[str, str],
+    *,
+    as_json: bool,
+    remote: bool,
 ) -> None:
     """Say what to export. The private key goes to a file if anywhere, never to the terminal."""
-    env = server.env(str(key_file.resolve())) if key_file else server.env()
+    env = (server.env(str(key_file.resolve())) if key_file else server.env()) | trust
     if env_file is not None:
         _write_private(env_file, "".join(f"{name}={shlex.quote(value)}\n" for name, value in env.items()))
     shown = {name: value for name, value in env.items() if name != "ENCORD_SSH_KEY"}

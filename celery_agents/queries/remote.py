@@ -119,11 +119,12 @@ def _publish_one(task: StageTask, message: Outgoing, producer: Any, options: Map
 
 
 def _wait(question: Question, sent: _Sent, begin_by: Deadline | None) -> None:
-    while not question.deadline.is_over():
+    while True:
         seconds = question.deadline.at_most(LOOK_SECONDS)
         if begin_by is not None and not begin_by.is_over():
             seconds = begin_by.at_most(seconds)
-        if sent.result.wait(seconds).is_final:
+        # Once also where time is up: it may have ended while another one was waited for.
+        if sent.result.wait(seconds).is_final or question.deadline.is_over():
             return
         if begin_by is not None and (begin_by.is_over() or not is_listened(question.task, question.deadline)):
             sent.is_taken_back = _take_back(question, sent)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
-from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from types import FrameType
 
 #: What ends the demo early: Ctrl-C, ``kill``, a closed terminal.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -14,6 +17,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Columns where the output is no terminal, whose width is then unknown.
 LOG_WIDTH = 110
 
+FIRST_LINE = "celery_agents on real parts, all on this machine. Ctrl-C ends it at any time."
 
 #: The signal that asked the demo to end, if one did.
 _asked: list[int] = []
@@ -25,10 +29,15 @@ class Interrupted(BaseException):
 
 def main() -> int:
     """Run the demo and return its exit code: 0 where all is well, 1 where not, 128 + n after signal n."""
-    for number in ENDING:
-        signal.signal(number, _interrupt)
+    # Nothing runs yet that has to be stopped. So for the second that the imports take, Ctrl-C just ends this process:
+    # an exception would come out of the middle of somebody's module, as a traceback, or be swallowed there.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    options = _options()
+    print(FIRST_LINE, flush=True)
     try:
-        code = _run(_options())
+        code = _run(options)
+        # All is stopped. What interrupted the little that is left would be a traceback after the last line.
+        _on_ending(signal.SIG_IGN)
     except Interrupted:
         code = 1
     if code and _asked:
@@ -39,7 +48,6 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Not before the signals are taken care of: this imports for a second or two.
     from rich.console import Console
 
     from celery_agents import AgentsError
@@ -48,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     from examples.demo.view import View
 
     view = View(Console(width=None if sys.stdout.isatty() else LOG_WIDTH))
+    _on_ending(_interrupt)
     try:
         return tell(view, tasks=options.tasks, nodes=options.nodes, logs=options.logs)
     except (DemoError, AgentsError) as error:
@@ -61,6 +70,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _options() -> argparse.Namespace:
+    import argparse
+    from pathlib import Path
+
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo", description="Two agent stages on real parts."
     )
@@ -77,15 +89,21 @@ def _options() -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
+    import argparse
+
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"give a number of 1 or more, not {text}")
     return int(text)
 
 
+def _on_ending(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    for number in ENDING:
+        signal.signal(number, handler)
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     # Once: a second Ctrl-C must not break off the stopping of the child processes.
-    for each in ENDING:
-        signal.signal(each, signal.SIG_IGN)
+    _on_ending(signal.SIG_IGN)
     _asked.append(number)
     raise Interrupted
 

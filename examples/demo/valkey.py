@@ -36,7 +36,7 @@ def start(folder: Path) -> ValkeyServer:
         server = ValkeyServer(port=_free_port(), data_dir=folder)
         try:
             server.start()
-        except ValkeyServerStartupError:
+        except (ValkeyServerStartupError, OSError):
             if attempt == ATTEMPTS - 1:
                 raise
         else:

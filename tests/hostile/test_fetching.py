@@ -76,7 +76,7 @@ sys.addaudithook(_note)
 @pytest.fixture(scope="module")
 def bench() -> Iterator[Bench]:
     with SandboxServer.start(tasks=10, seed=3) as sandbox:
-        yield open_bench(sandbox)
+        yield open_bench(sandbox, keep_connections=False)  # each call shows where it goes to
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import LEADING
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -38,11 +40,11 @@ class Installed:
         )
 
     def environment(self) -> dict[str, str]:
-        """This process's environment, without what would lead back to the source tree."""
+        """This process's environment, without what would lead back to the source tree or to a broker of somebody's."""
         kept = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
+            if not name.startswith(("PYTHON", "VIRTUAL_ENV", *LEADING))
         }
         return {**kept, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}"}
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from examples.demo import valkey
+from tests import servers
 from tests.packaging.compose import ROOT, env_file, interpolated
 
 pytestmark = pytest.mark.slow
@@ -30,6 +29,7 @@ class Host:
 
     def __init__(self, folder: Path, addresses: Mapping[str, str]) -> None:
         self._folder = folder
+        #: What stands in the compose file, and what is here in its place.
         self._addresses = addresses
         self._services = interpolated(env_file(ROOT / "examples" / "sandbox.env"))["services"]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -60,7 +60,11 @@ class Host:
         return str(url)
 
     def wait_until_healthy(self, name: str) -> None:
-        self.wait_until(lambda: self.is_healthy(name), f"{name} is healthy")
+        def is_healthy() -> bool:
+            assert self.processes[name].poll() is None, f"{name} has ended:\n{self.log(name).read_text()}"
+            return self.is_healthy(name)
+
+        self.wait_until(is_healthy, f"{name} is healthy")
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         latest = time.monotonic() + PATIENCE
@@ -84,46 +88,42 @@ class Host:
             process.wait()
 
     def _environment(self, name: str) -> dict[str, str]:
+        """What the container would have: nothing of the environment in which the tests run."""
         own = {key: str(value) for key, value in self._services[name].get("environment", {}).items()}
         programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, **dict(zip(own, self._here(list(own.values())), strict=True)), "PATH": programs}
+        here = dict(zip(own, self._here(list(own.values())), strict=True))
+        return {**here, "PATH": programs, "HOME": str(self._folder)}
 
     def _here(self, texts: list[Any]) -> list[str]:
         """What these say with this machine's addresses and paths."""
-        moved = [str(text) for text in texts]
-        for there, here in self._addresses.items():
-            moved = [text.replace(there, here) for text in moved]
-        return moved
+        # All in one go: a port that was put in may look like one that is to be replaced.
+        there = re.compile("|".join(map(re.escape, self._addresses)))
+        return [there.sub(lambda found: self._addresses[found[0]], str(text)) for text in texts]
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """Valkey and the sandbox, up."""
     folder = tmp_path_factory.mktemp("compose")
-    server = valkey.start(folder / "valkey")
-    host = Host(
-        folder,
-        {
-            "valkey:6379": f"127.0.0.1:{server.port}",
-            "http://sandbox:8900": "http://127.0.0.1:8900",
-            "0.0.0.0": "127.0.0.1",
-            "8900": str(_free_port()),
-            "5555": str(_free_port()),
-            "/sandbox/key": str(folder / "key"),
-        },
-    )
-    host.start("sandbox")
-    host.wait_until_healthy("sandbox")
-    yield host
-    host.kill_everything()
-    server.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    sandbox_port = str(servers.free_port())
+    with servers.new_valkey() as server:
+        host = Host(
+            folder,
+            {
+                "valkey:6379": f"127.0.0.1:{server.port}",
+                "sandbox:8900": f"127.0.0.1:{sandbox_port}",
+                "0.0.0.0": "127.0.0.1",
+                "8900": sandbox_port,
+                "5555": str(servers.free_port()),
+                "/sandbox/key": str(folder / "key"),
+            },
+        )
+        try:
+            host.start("sandbox")
+            host.wait_until_healthy("sandbox")
+            yield host
+        finally:
+            host.kill_everything()
 
 
 def test_the_sandbox_has_the_project_that_its_env_file_names(host: Host) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from celery_agents.sandbox import Kind, Sandbox, SandboxServer, StageSpec, StageType
-from examples.demo import valkey
+from tests.servers import new_valkey
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "celery_agent.py"
@@ -29,9 +29,8 @@ def test_the_celery_example_of_encord_agents_runs_after_changing_the_import(tmp_
     project = state.add_project("Example", stages=stages, datasets=[dataset])
     text = EXAMPLE.read_text().replace("<your_project_hash>", project.project_hash)
     (tmp_path / "celery_agent.py").write_text(text)
-    server = valkey.start(tmp_path / "valkey")
 
-    with SandboxServer.start(state) as sandbox:
+    with SandboxServer.start(state) as sandbox, new_valkey() as server:
         # When a worker runs it, which, as the example is written, also fills the queue
         env = {**os.environ, **sandbox.env(), "CELERY_BROKER_URL": f"redis://127.0.0.1:{server.port}/0"}
         command = [sys.executable, "-m", "celery", "-A", "celery_agent", "worker", "--concurrency=1"]
@@ -50,7 +49,6 @@ def test_the_celery_example_of_encord_agents_runs_after_changing_the_import(tmp_
         finally:
             os.killpg(worker.pid, signal.SIGKILL)
             worker.wait()
-            server.stop()
 
 
 def test_only_its_imports_are_ours() -> None:

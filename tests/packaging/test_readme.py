@@ -16,8 +16,8 @@ from celery import Celery
 
 from celery_agents import QueueRunner
 from celery_agents.sandbox import SandboxServer
-from examples.demo import valkey
 from tests.packaging.conftest import ROOT, Installed
+from tests.servers import new_valkey
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -67,12 +67,10 @@ def folder(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> It
         if command.startswith("cp "):
             for source in shlex.split(command)[1:-1]:
                 shutil.copy(ROOT / source.removeprefix("path/to/celery-agents/"), path)
-    server = valkey.start(path.parent / "valkey")
-    broker = f"redis://127.0.0.1:{server.port}"
-    with SandboxServer.start(tasks=30) as sandbox:
+    with SandboxServer.start(tasks=30) as sandbox, new_valkey() as server:
+        broker = f"redis://127.0.0.1:{server.port}"
         addresses = {"CELERY_BROKER_URL": f"{broker}/0", "CELERY_RESULT_BACKEND": f"{broker}/1"}
         yield Folder(path, installed, sandbox, sandbox.env() | addresses)
-    server.stop()
 
 
 @pytest.fixture(scope="module")

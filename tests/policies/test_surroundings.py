@@ -120,14 +120,15 @@ def test_an_agent_whose_results_are_ignored_cannot_be_asked_there(
 
 
 def test_a_key_that_is_missing_here_is_no_matter_where_a_worker_has_one(
-    urls: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    urls: dict[str, str], tmp_path: Path
 ) -> None:
-    with opened(urls["redis"], urls["redis"], tmp_path) as site:
+    # Its own patch and not the fixture's, which would put the site's key back after the site is gone.
+    with opened(urls["redis"], urls["redis"], tmp_path) as site, pytest.MonkeyPatch.context() as here:
         site.start_worker("-c", "1")
         wait_until("it listens", site.listeners)
         spec, same = site.take(), site.take()
         for name in ("ENCORD_SSH_KEY", "ENCORD_SSH_KEY_FILE"):
-            monkeypatch.delenv(name, raising=False)
+            here.delenv(name, raising=False)
         vars(site.runner).pop("gateway")
         failed = ask(site, spec, ExecutionPolicy.LOCAL)
         assert failed.error is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import httpx
 import pytest
 
 from celery_agents.sandbox import SandboxServer
-from tests.servers import new_valkey
+from tests.servers import free_port, new_valkey
 from tests.web.encord import SECRET, body_of, envelope, signed
 from tests.worker.conftest import ROOT, wait_until
 
@@ -46,7 +45,7 @@ def programs() -> None:
 
 def test_every_line_of_the_page_does_what_it_says(tmp_path: Path) -> None:
     with SandboxServer.start(tasks=10, seed=77) as sandbox, new_valkey() as valkey:
-        port = _free_port()
+        port = free_port()
         # The site of the other tests has these, and Celery's command line obeys them before all configuration.
         inherited = {k: v for k, v in os.environ.items() if k not in {"BROKER_URL", "RESULT_BACKEND"}}
         env = {
@@ -108,13 +107,6 @@ print(json.dumps({**(task.model_dump(mode="json") if task else {}), **STAGE}))
 def _some_spec(env: dict[str, str], *, with_stage: bool = False) -> str:
     script = SPEC.replace("STAGE", '{"stage_uuid": str(stage.uuid)}' if with_stage else "{}")
     return subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, env=env, text=True).strip()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _answers(url: str, processes: list[subprocess.Popen[Any]], log: Path) -> bool:

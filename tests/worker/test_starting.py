@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-
 from celery_agents import AgentResult, Status
+from tests import servers
 
 from .conftest import DEADLINE, Site, wait_until
 
@@ -44,10 +43,7 @@ def test_a_worker_for_other_queues_does_not_mind(site: Site) -> None:
 
 def test_encord_being_down_does_not_stop_the_worker(site: Site) -> None:
     """It starts, says so, and its agents run when Encord is back."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    site.start_worker("-c", "1", ENCORD_DOMAIN=f"http://127.0.0.1:{port}")
+    site.start_worker("-c", "1", ENCORD_DOMAIN=f"http://127.0.0.1:{servers.free_port()}")
     assert "Encord cannot be reached" in site.log().read_text()
     result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
     wait_until("it waits for Encord to come back", lambda: result.status is Status.RETRYING)
