@@ -95,12 +95,13 @@ def open_client(call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = 
     except Exception:  # noqa: BLE001  (the SDK and cryptography raise a dozen kinds)
         # Not chained: the cause's text may quote the key.
         raise SetupError(
-            f"The Encord private key in {_key_variable()} cannot be read; it must be an ed25519 key in OpenSSH format "
+            f"The Encord private key in {key_variable()} cannot be read; it must be an ed25519 key in OpenSSH format "
             f"without a passphrase ({_HOW_TO_GET_A_KEY})."
         ) from None
 
 
-def _key_variable() -> str:
+def key_variable() -> str:
+    """Return the variable of the environment from which the key is read."""
     return "ENCORD_SSH_KEY" if os.environ.get("ENCORD_SSH_KEY") else "ENCORD_SSH_KEY_FILE"
 
 

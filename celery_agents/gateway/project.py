@@ -32,7 +32,7 @@ from celery_agents.gateway.classify import (
     is_about_everything,
     is_outage,
 )
-from celery_agents.gateway.client import CALL_TIMEOUT, bounded, open_client
+from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -99,7 +99,8 @@ class Gateway:
         try:
             project = self.client.get_project(str(self.project_hash))
         except CREDENTIAL_ERRORS as error:
-            raise SetupError(f"Encord does not accept this key: {error.message}") from error
+            whence = f" ({key_variable()})" if self._given_client is None else ""
+            raise SetupError(f"Encord does not accept this key{whence}: {error.message}") from error
         except (AuthorisationError, ResourceNotFoundError) as error:
             raise SetupError(
                 f"There is no project {self.project_hash} that this key may use; check the project hash and the "
