@@ -186,7 +186,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         """
         if self.request.called_directly:
             return self._process_here(as_specs(specs))
-        batch = Batch(as_specs(specs), Carry.decode(carry), self.runner.settings.max_spec_bytes)
+        batch = self._batch(specs, carry)
         delivery = self._delivery()
         with (
             self._reporter(total=len(batch.specs) + len(batch.carry.outcomes)) as reporter,
@@ -232,6 +232,13 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             yield
         finally:
             _request.reset(token)
+
+    def _batch(self, specs: object, carry: object) -> Batch:
+        batch = Batch(as_specs(specs), Carry.decode(carry), self.runner.settings.max_spec_bytes)
+        # Its connection may have broken after its retry was sent. The ledger knows of no death then, and what is gone
+        # from the stage may have been moved by this very message, with an answer that was lost.
+        is_redelivered = (self.request.delivery_info or {}).get("redelivered")
+        return batch.after_crash() if is_redelivered else batch
 
     def _delivery(self) -> Delivery:
         ledger = self.runner.ledger

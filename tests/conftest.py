@@ -16,10 +16,11 @@ from tests import servers
 @pytest.fixture(autouse=True)
 def no_tasks_for_all_apps() -> Iterator[None]:
     """Take back what a test declares for every app of this process: others' apps would have its agents too."""
-    kept, current = set(_state._on_app_finalizers), _state._tls.current_app
+    kept = set(_state._on_app_finalizers)
+    if _state._tls.current_app not in _state._get_active_apps():
+        _state._set_current_app(None)  # it was closed with the site that it belonged to
     yield
     _state._on_app_finalizers.intersection_update(kept)
-    _state._set_current_app(current)
 
 
 @pytest.fixture(autouse=True)

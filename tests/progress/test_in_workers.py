@@ -101,9 +101,7 @@ def test_an_agent_task_out_of_time_failed_alone(site: OrderedSite) -> None:
     assert late.error is not None
     assert (late.outcome, late.error.type) == (Outcome.FAILED, "celery_agents.errors.TimedOutError")
     assert late.error.detail == "TIMED_OUT: it took longer than its soft_time_limit of 3 s."
-    assert "tell for ever" in (late.error.traceback or "") or "progress.update" in (
-        late.error.traceback or ""
-    )
+    assert "ordered_app.py" in (late.error.traceback or "")  # where the agent was
     assert late.progress is not None
 
 

