@@ -34,6 +34,7 @@ class Agent:
     label_row_options: Mapping[str, Any] = field(default_factory=dict)
     initialise_options: Mapping[str, Any] = field(default_factory=dict)
     will_set_priority: bool = False
+    deferred_saves: bool = False  #: whether what it writes by itself waits for the commit
     commit_every: int = 100  #: agent tasks
     commit_interval: float = 30.0  #: seconds
     concurrency: int | None = None  #: agent tasks at once; None: as the kind of function suggests

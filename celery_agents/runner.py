@@ -153,12 +153,13 @@ class QueueRunner:
         ``will_set_priority``. Ours: ``name`` (of the Celery task; by default made of project and stage, so that it
         does not change when a module is renamed or run as a script), ``batch_size`` (100), ``failure_policy``
         (``"all"``, ``"any"``, ``"never"``), ``concurrency`` (agent tasks at once: 1, or 16 for ``async def``),
-        ``batched`` and ``list_size`` (the agent gets lists, see docs/agents.md). Celery's retry options
-        ``autoretry_for``, ``dont_autoretry_for``, ``max_retries``, ``retry_backoff``, ``retry_backoff_max``,
-        ``retry_jitter``, applied per agent task. Celery's task options, such as ``queue``, ``priority``,
-        ``rate_limit``, ``time_limit`` and ``expires``; ``bind=True`` gives the agent its Celery task as the first
-        argument; ``base``, a class of Celery tasks, and ``before_start``, ``on_success``, ``on_failure``,
-        ``on_retry`` and ``after_return`` are for each message.
+        ``batched`` and ``list_size`` (the agent gets lists), ``deferred_saves`` (what the agent saves by itself is sent
+        with the batch; for all of these see docs/agents.md). Celery's retry options ``autoretry_for``,
+        ``dont_autoretry_for``, ``max_retries``, ``retry_backoff``, ``retry_backoff_max``, ``retry_jitter``, applied per
+        agent task. Celery's task options, such as ``queue``, ``priority``, ``rate_limit``, ``time_limit`` and
+        ``expires``; ``bind=True`` gives the agent its Celery task as the first argument; ``base``, a class of Celery
+        tasks, and ``before_start``, ``on_success``, ``on_failure``, ``on_retry`` and ``after_return`` are for each
+        message.
 
         Declaring a stage again with a new runner, as a notebook does, replaces its agent.
 

@@ -33,6 +33,7 @@ from celery_agents.gateway.classify import (
     is_outage,
 )
 from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
+from celery_agents.gateway.deferring import defer_row, defer_task
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -238,6 +239,15 @@ class Gateway:
     def new_bundle(self) -> staging.StagedBundle:
         """Return an empty bundle for the writes of one agent task, which ``send`` sends later."""
         return staging.StagedBundle()
+
+    def defer_writes(
+        self, staged: staging.StagedBundle, row: LabelRowV2 | None, task: AgentTask | None
+    ) -> None:
+        """Have what is written through *row* and *task* put into *staged*, unless the call names another bundle."""
+        if row is not None:
+            defer_row(row, staged)
+        if task is not None:
+            defer_task(task, staged)
 
     def classify(self, error: BaseException) -> Trouble:
         """Return what *error* means: whether it passes, and when."""
