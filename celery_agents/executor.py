@@ -1,16 +1,18 @@
 """Execute one batch: find out who is still there, load what the agent needs, call it, commit.
 
-A batch is worked through in windows, so that neither a call to Encord nor memory grows with the message. Whatever goes
-wrong with one agent task is caught where it happens and noted on its own record, so the only way out is one outcome per
-agent task, or a place in the next attempt. Nothing here knows Celery or Redis; Encord, the clock and who watches over
-it are arguments.
+A batch is worked through in windows, so that neither a call to Encord nor memory grows with the message; they overlap,
+see ``pipeline``. Whatever goes wrong with one agent task is caught where it happens and noted on its own record, so the
+only way out is one outcome per agent task, or a place in the next attempt. Nothing here knows Celery or Redis; Encord,
+the clock and who watches over it are arguments.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -22,6 +24,7 @@ from celery_agents.commit import commit
 from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.errors import SpecError
 from celery_agents.messages import Outcome, TaskOutcome
+from celery_agents.pipeline import Pipeline
 from celery_agents.presence import credit_the_dead, find_present, settle_carried_moves
 from celery_agents.watch import Unwatched, Watch
 from celery_agents.work import Work, still_open
@@ -123,6 +126,8 @@ class _Attempt:
     delivery: Delivery
     watch: Watch
     clock: Callable[[], float]
+    #: Whoever asks the delivery, as commits may be in several threads.
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, works: Sequence[Work]) -> float:
         """Find out what may be worked on, and return for how many seconds the stage is paused."""
@@ -138,21 +143,28 @@ class _Attempt:
         self.tally.count([work for work in works if not work.is_open])
         # What may have killed an earlier delivery comes last, so that the others are done before.
         new = sorted(still_open(works), key=self.delivery.is_suspect)
-        for start in range(0, len(new), WINDOW):
-            if self.watch.is_stopping():
-                break
-            if start:
-                self.delivery.settle(new[start - WINDOW : start])
-            self._window(new[start : start + WINDOW], is_after_crash=batch.carry.is_after_crash)
+        windows = [new[start : start + WINDOW] for start in range(0, len(new), WINDOW)]
+        read = partial(self._read, is_after_crash=batch.carry.is_after_crash)
+        # After a crash one thing is done after the other, so that the next one is blamed on the right agent task.
+        overlaps = len(windows) > 1 and not self.delivery.is_careful()
+        with Pipeline(windows, read, overlaps=overlaps, clock=self.clock) as pipeline:
+            for window in pipeline:
+                if self.watch.is_stopping():
+                    break
+                answered = self._run(window, pipeline)
+                # What the last one comes to is recorded with the end of the delivery.
+                decided = () if window is windows[-1] else window
+                pipeline.commit(partial(self.commit, answered, decided), len(answered))
 
-    def _window(self, works: Sequence[Work], *, is_after_crash: bool) -> None:
+    def _read(self, works: Sequence[Work], *, is_after_crash: bool) -> int:
+        """Find out all that the agents of a window need; return how many bytes were received for that."""
+        before = self.encord.bytes_received()
         listing = self.agent.label_row_options if self.agent.needs_label_rows else None
         find_present(works, self.stage, self.encord, listing)
         if is_after_crash:
             credit_the_dead(works, self.stage, self.encord)
         self._load(still_open(works))
-        self.tally.count([work for work in works if not work.is_open])
-        self._run(still_open(works))
+        return self.encord.bytes_received() - before
 
     def _load(self, works: Sequence[Work]) -> None:
         loading = providers.Loading(
@@ -169,17 +181,24 @@ class _Attempt:
             for work in still_open(works):
                 work.fail(error, "load")
 
-    def _run(self, works: Sequence[Work]) -> None:
-        """Call the agent for all, in its way, and commit as it goes."""
-        turns = _Turns(self)
+    def _run(self, window: Sequence[Work], pipeline: Pipeline) -> Sequence[Work]:
+        """Call the agent for all that are there, in its way; return those answered that are still to be committed."""
+        works = still_open(window)
+        self.tally.count([work for work in window if not work.is_open])
+        turns = _Turns(self, pipeline, len(works))
         way = choose(self.agent, is_careful=self.delivery.is_careful())
         way(works, Calls(self.agent, self.stage, self.watch), turns)
-        self.commit(turns.answered)
+        return turns.answered
 
-    def commit(self, works: Sequence[Work]) -> None:
-        self.delivery.note(None)  # a crash from here on is nobody's
-        held = self.delivery.held(still_open(works))
+    def commit(self, works: Sequence[Work], decided: Sequence[Work] = ()) -> None:
+        """Commit *works*, in any thread, and remember what *decided* came to."""
+        with self.asking:
+            self.delivery.note(None)  # a crash from here on is nobody's
+            held = self.delivery.held(still_open(works))
         commit(held, self.stage, self.encord, self.is_about_everything)
+        if decided:
+            with self.asking:
+                self.delivery.settle(decided)
 
 
 class _Turns:
@@ -188,8 +207,10 @@ class _Turns:
     See ``calling.Turns``: however agents are called, all of this is on the thread that executes the batch.
     """
 
-    def __init__(self, attempt: _Attempt) -> None:
+    def __init__(self, attempt: _Attempt, pipeline: Pipeline, number: int) -> None:
         self._attempt = attempt
+        self._pipeline = pipeline
+        self._left = number
         self._committed_at = attempt.clock()
         self.answered: list[Work] = []  #: not committed yet
 
@@ -206,21 +227,26 @@ class _Turns:
     def end(self, works: Sequence[Work]) -> None:
         self._attempt.tally.count(works)
         self.answered.extend(works)
+        self._left -= len(works)
+        self._pipeline.keep_ahead(self._left)
 
     def catch_up(self) -> None:
-        if self._is_due():
+        if self._attempt.clock() - self._committed_at >= self._attempt.agent.commit_interval:
             self._commit()
+        while len(self.answered) + self._pipeline.uncommitted >= self._most():
+            if self._pipeline.uncommitted:
+                self._pipeline.await_commit()
+            else:
+                self._commit()
 
-    def _is_due(self) -> bool:
-        agent, is_careful = self._attempt.agent, self._attempt.delivery.is_careful()
-        every = min(agent.commit_every, CAREFUL_COMMIT) if is_careful else agent.commit_every
-        seconds = self._attempt.clock() - self._committed_at
-        return len(self.answered) >= every or seconds >= agent.commit_interval
+    def _most(self) -> int:
+        """How many may be answered and not committed."""
+        most = self._attempt.agent.commit_every
+        return min(most, CAREFUL_COMMIT) if self._attempt.delivery.is_careful() else most
 
     def _commit(self) -> None:
         if self.answered:
-            self._attempt.commit(self.answered)
-            self._attempt.delivery.settle(self.answered)
+            self._attempt.commit(self.answered, self.answered)
             self.answered, self._committed_at = [], self._attempt.clock()
 
 

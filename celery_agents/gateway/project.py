@@ -33,6 +33,7 @@ from celery_agents.gateway.classify import (
     is_outage,
 )
 from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
+from celery_agents.gateway.connections import bytes_received
 from celery_agents.gateway.deferring import defer_row, defer_task
 from celery_agents.messages import TaskSpec
 
@@ -248,6 +249,10 @@ class Gateway:
             defer_row(row, staged)
         if task is not None:
             defer_task(task, staged)
+
+    def bytes_received(self) -> int:
+        """Return how many bytes this thread has received from Encord so far; 0 where the SDK keeps that to itself."""
+        return bytes_received()
 
     def classify(self, error: BaseException) -> Trouble:
         """Return what *error* means: whether it passes, and when."""
