@@ -15,6 +15,7 @@ from celery_agents.bases import inherited_options, task_base
 from celery_agents.declaring import StageAgent, declared, name_of, project_uuid, stage_identity
 from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
+from celery_agents.permits import Permits
 from celery_agents.policies import ExecutionPolicy
 from celery_agents.producer import TaskFilters, asked, beat
 from celery_agents.settings import Settings
@@ -94,9 +95,15 @@ class QueueRunner:
             self._user_client,
             self.settings.call_timeout,
             keep_connections=self.settings.keep_connections,
+            permit=self._permit(),
         )
         # Threads that come here at once get the same one: cached_property itself takes no lock.
         return cast("Gateway", vars(self).setdefault("gateway", opened))
+
+    def _permit(self) -> Callable[[float], float] | None:
+        """Return what is to be asked before each call to Encord, where there is a rate limit."""
+        rate = self.settings.rate_limit
+        return Permits(self.ledger, rate).await_one if rate and self.ledger else None
 
     @property
     def client(self) -> EncordUserClient:
