@@ -55,7 +55,7 @@ def test_windows_come_in_their_order_each_once() -> None:
         came = []
         for window in line:
             came.append(window)
-            line.keep_ahead(0)
+            line.keep_ahead(10 * len(came))
     assert came == windows()
     assert sorted(reads.begun, key=came.index) == came
 
@@ -64,7 +64,7 @@ def test_nothing_is_read_ahead_before_it_is_known_how_long_agents_take() -> None
     reads = Reads()
     with reads.pipeline as line:
         next(iter(line))
-        line.keep_ahead(left=10)
+        line.keep_ahead(through=0)
         assert len(reads.begun) == 1
 
 
@@ -73,10 +73,10 @@ def test_quick_agents_have_as_many_windows_read_ahead_as_may_be() -> None:
     with reads.pipeline as line:
         turns = iter(line)
         next(turns)
-        line.keep_ahead(left=9)
+        line.keep_ahead(through=1)
         reads.until_begun(1 + READ_AHEAD)
         next(turns)
-        line.keep_ahead(left=9)
+        line.keep_ahead(through=11)
         reads.until_begun(2 + READ_AHEAD)
 
 
@@ -88,7 +88,7 @@ def test_slow_agents_have_the_next_window_read_when_it_is_needed_soon() -> None:
         next(iter(line))
         for through in range(1, 11):
             now[0] += LEAD_SECONDS / 3.5
-            line.keep_ahead(left=10 - through)
+            line.keep_ahead(through)
             assert len(line._ahead) == (0 if 10 - through >= 3.5 else 1), through
 
 
@@ -96,7 +96,7 @@ def test_large_windows_are_read_ahead_one_at_a_time() -> None:
     reads = Reads(size=BYTES_AHEAD // 2 + 1)
     with reads.pipeline as line:
         next(iter(line))
-        line.keep_ahead(left=1)
+        line.keep_ahead(through=9)
         assert len(line._ahead) == 1
 
 
@@ -151,7 +151,7 @@ def test_without_threads_each_step_is_done_when_it_is_asked_for() -> None:
 
     with Pipeline(windows(2), read, overlaps=False) as line:
         for window in line:
-            line.keep_ahead(left=0)
+            line.keep_ahead(through=0)
             line.commit(lambda: order.append(threading.current_thread()), len(window))
     here = threading.current_thread()
     assert order == [windows()[0], here, windows()[1], here]
