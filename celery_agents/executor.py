@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -147,14 +147,12 @@ class _Attempt:
         read = partial(self._read, is_after_crash=batch.carry.is_after_crash)
         # After a crash one thing is done after the other, so that the next one is blamed on the right agent task.
         overlaps = len(windows) > 1 and not self.delivery.is_careful()
+        way = choose(self.agent, is_careful=self.delivery.is_careful())
         with Pipeline(windows, read, overlaps=overlaps, clock=self.clock) as pipeline:
-            for window in pipeline:
-                if self.watch.is_stopping():
-                    break
-                answered = self._run(window, pipeline)
-                # What the last one comes to is recorded with the end of the delivery.
-                decided = () if window is windows[-1] else window
-                pipeline.commit(partial(self.commit, answered, decided), len(answered))
+            turns = _Turns(self, pipeline)
+            way(turns.in_order(), Calls(self.agent, self.stage, self.watch), turns)
+            # What these come to is recorded with the end of the delivery.
+            pipeline.commit(partial(self.commit, turns.answered), len(turns.answered))
 
     def _read(self, works: Sequence[Work], *, is_after_crash: bool) -> int:
         """Find out all that the agents of a window need; return how many bytes were received for that."""
@@ -181,15 +179,6 @@ class _Attempt:
             for work in still_open(works):
                 work.fail(error, "load")
 
-    def _run(self, window: Sequence[Work], pipeline: Pipeline) -> Sequence[Work]:
-        """Call the agent for all that are there, in its way; return those answered that are still to be committed."""
-        works = still_open(window)
-        self.tally.count([work for work in window if not work.is_open])
-        turns = _Turns(self, pipeline, len(works))
-        way = choose(self.agent, is_careful=self.delivery.is_careful())
-        way(works, Calls(self.agent, self.stage, self.watch), turns)
-        return turns.answered
-
     def commit(self, works: Sequence[Work], decided: Sequence[Work] = ()) -> None:
         """Commit *works*, in any thread, and remember what *decided* came to."""
         with self.asking:
@@ -202,17 +191,28 @@ class _Attempt:
 
 
 class _Turns:
-    """Lets the agents of one window begin, and commits what they answered as it goes, so that a crash loses little.
+    """Lets agents begin, and has committed what they answered as it goes, so that a crash loses little.
 
     See ``calling.Turns``: however agents are called, all of this is on the thread that executes the batch.
     """
 
-    def __init__(self, attempt: _Attempt, pipeline: Pipeline, number: int) -> None:
+    def __init__(self, attempt: _Attempt, pipeline: Pipeline) -> None:
         self._attempt = attempt
         self._pipeline = pipeline
-        self._left = number
-        self._committed_at = attempt.clock()
-        self.answered: list[Work] = []  #: not committed yet
+        self._through = 0
+        self._since = 0.0  #: when there was nothing answered and not handed over to be committed
+        self._decided: list[Work] = []  #: before their turn, and not recorded yet
+        self.answered: list[Work] = []  #: not handed over to be committed
+
+    def in_order(self) -> Iterator[Work]:
+        """Yield the agent tasks whose agents are to be called, each when it is read."""
+        for window in self._pipeline:
+            decided = [work for work in window if not work.is_open]
+            self._decided.extend(decided)
+            self._count(decided)
+            yield from still_open(window)
+            if self._attempt.watch.is_stopping():
+                return
 
     def may_begin(self, works: Sequence[Work]) -> bool:
         delivery = self._attempt.delivery
@@ -225,14 +225,21 @@ class _Turns:
         return True
 
     def end(self, works: Sequence[Work]) -> None:
+        self.answered.extend(work for work in works if work.is_answered)
+        self._count(works)
+
+    def _count(self, works: Sequence[Work]) -> None:
         self._attempt.tally.count(works)
-        self.answered.extend(works)
-        self._left -= len(works)
-        self._pipeline.keep_ahead(self._left)
+        self._through += len(works)
+        self._pipeline.keep_ahead(self._through)
 
     def catch_up(self) -> None:
-        if self._attempt.clock() - self._committed_at >= self._attempt.agent.commit_interval:
+        if not self.answered:
+            self._since = self._attempt.clock()
+        elif self._attempt.clock() - self._since >= self._attempt.agent.commit_interval:
             self._commit()
+        if len(self.answered) >= WINDOW:
+            self._hand_over()
         while len(self.answered) + self._pipeline.uncommitted >= self._most():
             if self._pipeline.uncommitted:
                 self._pipeline.await_commit()
@@ -245,9 +252,17 @@ class _Turns:
         return min(most, CAREFUL_COMMIT) if self._attempt.delivery.is_careful() else most
 
     def _commit(self) -> None:
+        """Commit what is answered before anything else begins."""
+        self._hand_over()
+        while self._pipeline.uncommitted:
+            self._pipeline.await_commit()
+
+    def _hand_over(self) -> None:
+        """Have committed what is answered, and recorded what is decided."""
         if self.answered:
-            self._attempt.commit(self.answered, self.answered)
-            self.answered, self._committed_at = [], self._attempt.clock()
+            commit = partial(self._attempt.commit, self.answered, [*self._decided, *self.answered])
+            self._pipeline.commit(commit, len(self.answered))
+            self.answered, self._decided, self._since = [], [], self._attempt.clock()
 
 
 def _refuse_strangers(works: Sequence[Work], stage: AgentStage, project_hash: UUID) -> None:

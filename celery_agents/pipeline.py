@@ -56,10 +56,9 @@ class Pipeline:
         self._ahead: deque[tuple[Window, Future[int]]] = deque()
         self._commits: deque[tuple[int, Future[None]]] = deque()
         self._most_bytes = 0  #: of a window so far
-        self._in_turn: Window = ()
-        self._turn_began = clock()
-        self._through = 0  #: agent tasks of the windows whose turn is over
-        self._seconds = 0.0  #: that their turns took
+        self._handed_out = 0  #: agent tasks
+        self._began_at: float | None = None  #: when the first window was handed out
+        self._waited = 0.0  #: for windows since then
 
     def __enter__(self) -> Self:
         return self
@@ -68,29 +67,35 @@ class Pipeline:
         while self._ahead or self._waiting:
             if not self._ahead:
                 self._begin_reading()
-            self._in_turn, reading = self._ahead[0]
-            self._most_bytes = max(self._most_bytes, _result(reading))
-            self._ahead.popleft()
-            self._turn_began = self._clock()
-            yield self._in_turn
-            self._seconds += self._clock() - self._turn_began
-            self._through += len(self._in_turn)
+            window = self._next_read()
+            self._handed_out += len(window)
+            yield window
 
-    def keep_ahead(self, left: int) -> None:
-        """Begin to read what is needed soon, now that so many agent tasks of the window in turn are left."""
+    def _next_read(self) -> Window:
+        asked_at = self._clock()
+        window, reading = self._ahead[0]
+        self._most_bytes = max(self._most_bytes, _result(reading))
+        self._ahead.popleft()
+        if self._began_at is None:
+            self._began_at = self._clock()
+        else:
+            self._waited += self._clock() - asked_at
+        return window
+
+    def keep_ahead(self, through: int) -> None:
+        """Begin to read what is needed soon, now that so many agent tasks of those handed out are through."""
         if not (self._waiting and self._overlaps):
             return
-        read = left + sum(len(window) for window, _ in self._ahead)
-        soon = LEAD_SECONDS * self._pace(left)
-        while self._waiting and read < soon and len(self._ahead) < self._most_ahead():
-            read += len(self._waiting[0])
+        left = self._handed_out - through + sum(len(window) for window, _ in self._ahead)
+        soon = LEAD_SECONDS * self._pace(through)
+        while self._waiting and left < soon and len(self._ahead) < self._most_ahead():
+            left += len(self._waiting[0])
             self._begin_reading()
 
-    def _pace(self, left: int) -> float:
+    def _pace(self, through: int) -> float:
         """Return how many agent tasks get through in a second, as far as can be told."""
-        through = self._through + len(self._in_turn) - left
-        seconds = self._seconds + self._clock() - self._turn_began
-        return through / max(seconds, 1e-6)
+        began_at = self._clock() if self._began_at is None else self._began_at
+        return through / max(self._clock() - began_at - self._waited, 1e-6)
 
     def _most_ahead(self) -> int:
         return max(1, min(READ_AHEAD, BYTES_AHEAD // max(self._most_bytes, 1)))

