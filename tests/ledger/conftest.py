@@ -115,8 +115,10 @@ def some(number: int) -> list[UUID]:
     return [uuid4() for _ in range(number)]
 
 
-def proceeded(task_uuid: UUID, **fields: Any) -> Settlement:
-    return Settlement(TaskOutcome(outcome=Outcome.PROCEEDED, task_uuid=task_uuid, **fields))
+def proceeded(task_uuid: UUID, **fields: Any) -> TaskOutcome:
+    """Return an outcome that is kept with others that are alike."""
+    told = {"data_hash": uuid4(), "data_title": "a title", **fields}
+    return TaskOutcome(outcome=Outcome.PROCEEDED, task_uuid=task_uuid, **told)
 
 
 def gone(task_uuid: UUID) -> Settlement:
@@ -132,7 +134,7 @@ def settle(
     ledger: Ledger,
     message_id: str,
     token: int,
-    settlements: Sequence[Settlement],
+    settlements: Sequence[TaskOutcome | Settlement],
     *,
     stage: UUID = STAGE,
     is_last: bool = True,
