@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement
+from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement, size_of
 from celery_agents.ledger.scripts import packed
 from celery_agents.messages import Outcome, TaskOutcome, tries
 
@@ -86,7 +86,7 @@ def _encode(group: Sequence[TaskOutcome], where: str) -> tuple[str, ...]:
     tasks = packed([each.task_uuid for each in group if each.task_uuid])
     data = packed([each.data_hash for each in group if each.data_hash])
     lines = f"{rest}\n{_lines([each.data_title or '' for each in group])}\n"
-    length = len(tasks) + len(data) + len(lines)  # all of it is ASCII
+    length = len(tasks) + len(data) + size_of(lines)
     return f"{first.outcome.value} {len(group)} {length}\n", tasks, data, lines
 
 

@@ -93,12 +93,12 @@ def _encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, s
     record, failure = f"{head}{body}}}", ""
     if kind == Outcome.FAILED and settlement.spec is not None:
         failure = f'{head}{body},"spec":{json.dumps(settlement.spec)}}}'
-        if _size(failure) > RECORD_LIMIT:
+        if size_of(failure) > RECORD_LIMIT:
             failure = record
-    return f"{outcome.task_uuid.hex} {kind} {_size(record)} {_size(failure)}\n", record, failure
+    return f"{outcome.task_uuid.hex} {kind} {size_of(record)} {size_of(failure)}\n", record, failure
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int:
     """Return how many bytes *text* has in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
@@ -107,9 +107,9 @@ def _fitting(outcome: TaskOutcome) -> str:
     """Return the beginning of a record's JSON, with less of the outcome where it is too long."""
     # Written by hand: a batch has a hundred of these, and a model for each would cost twice as much.
     text = _beginning(outcome)
-    for smaller in _smaller(outcome) if _size(text) > BODY_LIMIT else ():
+    for smaller in _smaller(outcome) if size_of(text) > BODY_LIMIT else ():
         text = _beginning(smaller)
-        if _size(text) <= BODY_LIMIT:
+        if size_of(text) <= BODY_LIMIT:
             break
     return text
 

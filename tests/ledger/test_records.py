@@ -11,8 +11,18 @@ import pytest
 from celery_agents.ledger import Ledger, Retention, Settlement
 from celery_agents.ledger.records import RECORD_LIMIT
 from celery_agents.messages import Outcome, TaskError, TaskOutcome
-from tests.ledger.conftest import OTHER_STAGE, STAGE, TTL, Site, failed, gone, proceeded, settle, some
-from tests.servers import until
+from tests.ledger.conftest import (
+    OTHER_STAGE,
+    STAGE,
+    TTL,
+    Site,
+    failed,
+    gone,
+    proceeded,
+    settle,
+    some,
+    until_the_next_millisecond,
+)
 
 
 def test_an_outcome_is_found_by_agent_task_and_by_data_hash(ledger: Ledger) -> None:
@@ -117,12 +127,6 @@ def test_discarded_failures_are_gone_and_counted(ledger: Ledger) -> None:
     settle(ledger, "a", 0, [failed(each) for each in tasks])
     assert ledger.discard([*tasks[:2], uuid4()]) == 2
     assert [each.task_uuid for each in ledger.failures().records] == [tasks[2]]
-
-
-def until_the_next_millisecond(client: Any) -> None:
-    """Records of one millisecond have no order."""
-    before = client.time()
-    until(lambda: client.time() > (before[0], before[1] + 1_000), "a millisecond has passed")
 
 
 def test_the_oldest_go_first_when_there_are_too_many(small: Ledger, site: Site) -> None:
