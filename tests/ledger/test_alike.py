@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from celery_agents.ledger import Ledger, Retention, Settlement
 from celery_agents.ledger.alike import MOST_ALIKE, NAME_LIMIT, sort_out
 from celery_agents.messages import Outcome, TaskError, TaskOutcome, TaskProgress
@@ -12,6 +14,7 @@ from tests.ledger.conftest import (
     STAGE,
     TTL,
     Site,
+    failed,
     gone,
     proceeded,
     settle,
@@ -153,6 +156,19 @@ def test_a_part_of_a_group_that_others_decide_about_is_left_out(site: Site) -> N
     assert_in_order(site, STAGE)
 
 
+@pytest.mark.parametrize("others", [[], some(1)], ids=["all", "some"])
+def test_successes_forgive_failures_and_crashes(ledger: Ledger, others: list[UUID]) -> None:
+    tasks = some(2)
+    for suspect in tasks:
+        ledger.note_running(STAGE, "a", taken(ledger, "a", tasks), suspect)
+    settle(ledger, "a", taken(ledger, "a", tasks), [failed(each) for each in tasks])
+    again = ledger.take_over(STAGE, "b", [*tasks, *others], TTL)
+    assert again.crashes == dict.fromkeys(tasks, 1)
+    settle(ledger, "b", again.token, [proceeded(each) for each in tasks])
+    assert ledger.failures().total == 0
+    assert ledger.take_over(STAGE, "c", tasks, TTL).crashes == {}
+
+
 def test_a_settlement_that_is_sent_twice_is_kept(site: Site) -> None:
     """As after an answer that was lost."""
     ledger, tasks = site.ledger, some(3)
@@ -188,6 +204,29 @@ def test_groups_are_counted_by_their_agent_tasks_and_the_oldest_go_first(site: S
     kept = [task for tasks in list(messages.values())[-10:] for task in tasks]
     assert messages_of(ledger, [task for tasks in messages.values() for task in tasks]).keys() == {*kept}
     assert site.client.hlen(keys.claims(STAGE)["holders"]) == 40
+
+
+@pytest.mark.parametrize("kept", [60.0, 90 * 24 * 3600.0])
+def test_records_and_what_leads_to_them_last_equally_long(site: Site, kept: float) -> None:
+    ledger, keys, client, tasks = site.ledger, site.ledger.keys, site.client, some(2)
+    ledger.retention = Retention(outcome_seconds=kept)
+    settle(ledger, "a", taken(ledger, "a", tasks), [proceeded(each) for each in tasks])
+    for ttl in (TTL, 48 * 3600.0):
+        ledger.claim(STAGE, {f"{ttl}": some(1)}, ttl)
+        left = [
+            client.pttl(key) for key in (keys.claims(STAGE)["holders"], keys.outcomes, keys.outcome_times)
+        ]
+        assert min(left) >= 1_000 * max(kept, ttl + 24 * 3600)
+
+
+def test_a_message_whose_outcomes_were_lost_may_have_its_agent_tasks_again(site: Site) -> None:
+    ledger, tasks = site.ledger, some(2)
+    settle(ledger, "a", taken(ledger, "a", tasks), [proceeded(each) for each in tasks])
+    site.client.delete(ledger.keys.outcomes, ledger.keys.outcome_times)
+    token = taken(ledger, "a", tasks)
+    assert ledger.hold(STAGE, "a", token, tasks, TTL).held == {*tasks}
+    assert ledger.in_flight(STAGE) == 2
+    assert_in_order(site, STAGE)
 
 
 def test_outcomes_of_data_units_are_searched_page_by_page_and_only_the_newest_is_told(site: Site) -> None:
