@@ -207,6 +207,15 @@ class Pause(Call):
 
 
 @dataclass(frozen=True)
+class Permit(Call):
+    """Ask to call Encord. Times are in microseconds."""
+
+    next_call: Key
+    apart: int
+    longest: int
+
+
+@dataclass(frozen=True)
 class Cancel(Call):
     """``rest`` are message ids."""
 

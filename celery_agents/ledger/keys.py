@@ -22,6 +22,7 @@ handful of keys for a thousand agent tasks. Each key's expiry is set by the scri
     outcomes:times      zset    the same names -> when, milliseconds                   the same
     failures            hash    agent task/stage -> record with its spec               retention of failures
     failures:times      zset    agent task/stage -> when, milliseconds                 the same
+    next-call           string  when Encord may be called next, microseconds           until then
     listeners:<queue>   zset    worker -> until when it counts, milliseconds           the last that counts
     stages              zset    stage -> when something was last settled there         the longer retention
 """
@@ -107,6 +108,11 @@ class Keys:
     def sent(self, message_id: str) -> Key:
         """What a message is that was sent."""
         return self._key("sent", message_id)
+
+    @property
+    def next_call(self) -> Key:
+        """When Encord may be called next, under a rate limit."""
+        return self._key("next-call")
 
     def listeners(self, queue: str) -> Key:
         """Which workers listen to a queue."""
