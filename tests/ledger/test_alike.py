@@ -51,6 +51,22 @@ def test_they_are_told_as_if_each_were_kept_alone(ledger: Ledger) -> None:
         }
 
 
+def test_a_uuid_is_found_where_it_is_one_and_not_where_the_text_looks_like_it(ledger: Ledger) -> None:
+    """Between two others, of which one ends and one begins like it, or in a title."""
+    tasks = [UUID(int=0xA), UUID(hex="a" * 32), UUID(hex="0" * 15 + "a" * 17), *some(32)]
+    in_titles = uuid4()
+    outcomes = [
+        proceeded(task, data_hash=task, data_title=" " * number + in_titles.hex)
+        for number, task in enumerate(tasks)
+    ]
+    settle(ledger, "a", taken(ledger, "a", tasks), outcomes)
+    for found in (ledger.outcomes_of(tasks[:3]), ledger.outcomes_of_data(tasks[:3])):
+        assert {each.task_uuid: each.outcome for each in found.records} == dict(
+            zip(tasks, outcomes[:3], strict=False)
+        )
+    assert ledger.outcomes_of([in_titles]).records == ledger.outcomes_of_data([in_titles]).records == ()
+
+
 def test_a_message_that_ends_alike_is_one_record_that_nothing_more_leads_to(site: Site) -> None:
     """Its own claims lead to it; what was settled before it needs entries of its own."""
     ledger, client = site.ledger, site.client
@@ -196,7 +212,7 @@ def test_old_groups_take_with_them_what_leads_to_them_and_nothing_else(site: Sit
 def test_groups_are_counted_by_their_agent_tasks_and_the_oldest_go_first(site: Site) -> None:
     site.ledger.retention = Retention(outcomes=40)
     ledger, keys = site.ledger, site.ledger.keys
-    messages = {f"{number}": some(4) for number in range(14)}
+    messages = {f"{number}": some(4) for number in range(13)}
     for message_id, tasks in messages.items():
         settle(ledger, message_id, taken(ledger, message_id, tasks), [proceeded(each) for each in tasks])
         until_the_next_millisecond(site.client)
