@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import Celery
-from celery.result import denied_join_result
 from kombu import exceptions as kombu_exceptions
 from kombu.exceptions import OperationalError
 
-from celery_agents import backends
 from celery_agents.claims import Outgoing
 from celery_agents.errors import SetupError
 from celery_agents.producer.reports import SentMessage
+from celery_agents.producer.subscribing import unsubscribed
 from celery_agents.redaction import redact
 from celery_agents.results import AgentResult
 
@@ -63,7 +62,8 @@ def publish(
     Raises:
         SetupError: The broker cannot be used; some may have arrived.
     """
-    with connected(stage_task.app, len(messages)) as producer, _pipelined(producer):
+    app = stage_task.app
+    with unsubscribed(app), connected(app, len(messages)) as producer, _pipelined(producer):
         return [_publish_one(stage_task, stage, message, producer, options) for message in messages]
 
 
@@ -123,17 +123,3 @@ def _explained(connection: Any, number: int) -> Iterator[None]:
 
 def _cause(error: BaseException) -> str:
     return str(error.__cause__ or error) or type(error).__name__
-
-
-def unsubscribed(app: Celery) -> AbstractContextManager[None]:
-    """Return a context in which sending does not subscribe to each result, for processes that do nothing else.
-
-    Celery's Redis backend subscribes when it sends, and unsubscribes when the result is dropped. Nobody reads what the
-    server answers to that, so that its buffer grows (5 MB after 60,000 messages) until it cuts the connection; and
-    sending takes twice as long. The switch is Celery's own for tasks that send tasks, and holds for all threads.
-    """
-    # Other backends get ready for results when they send: RPC declares the queue for them.
-    if backends.kind_of(backends.backend_of(app)).notifies:
-        switch: AbstractContextManager[None] = denied_join_result()
-        return switch
-    return nullcontext()
