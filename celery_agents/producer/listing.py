@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -27,8 +27,8 @@ SECONDS_PER_FLUSH = 0.25
 
 def encode_spec(task: AgentTask, project_hash: UUID | str, stage_uuid: UUID | str) -> str:
     """Return *task* as the spec that travels in a message: its own JSON, and for whom it is."""
-    # What model_dump_json does, without its arguments; and put together as text. To make a dict of it, and JSON of that,
-    # took four times as long.
+    # What model_dump_json does, without its arguments; and put together as text. To make a dict, and JSON of that, took
+    # four times as long.
     own = type(task).__pydantic_serializer__.to_json(task).decode()
     return f'{own[:-1]},"project_hash":"{project_hash}","stage_uuid":"{stage_uuid}"}}'
 
@@ -52,7 +52,7 @@ def pages(
 
 def flushes(
     pages: Iterable[list[Spec]], batch_size: int, most: Callable[[], float] = lambda: SPECS_PER_FLUSH
-) -> Iterator[list[Spec]]:
+) -> Generator[list[Spec]]:
     """Group specs into what is published together, in whole batches: the first at once, then by number and by time.
 
     Args:

@@ -60,7 +60,7 @@ class StageSweep:
         self._gate = Gate(task.runner.ledger, options, water)
         self._size = _batch_size(task, options)
         self._in_hand: list[Spec] = []
-        self._flushes: Iterator[list[Spec]] | None = None
+        self._flushes: Generator[list[Spec]] | None = None
         self._postponed = Postponed()
 
     def advance(self) -> Generator[Sent]:
@@ -84,6 +84,9 @@ class StageSweep:
             self.is_done = True
         except HinderedError as error:
             self.report.hindrance = error.hindrance
+        finally:
+            if self.report.hindrance is None and self._flushes is not None:
+                self._flushes.close()  # it is over: nothing more is listed
 
     def try_to_advance(self, on_sent: Callable[[SentMessage], object] = lambda _: None) -> None:
         """Advance, and note in the report what breaks it off."""
