@@ -153,6 +153,7 @@ def test_messages_go_out_in_one_round_trip_where_kombu_can(app: Celery, calls: C
 
 def test_sending_subscribes_to_no_result_and_other_threads_do_as_always(app: Celery) -> None:
     subscribed: list[str] = []
+    app.conf.result_backend_thread_safe = True  # all threads share one
     app.backend.result_consumer.consume_from = subscribed.append
     others: list[str] = []
     task = stage_task(app, Listing(30))
