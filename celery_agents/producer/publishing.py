@@ -1,4 +1,4 @@
-"""Send messages, in one round trip where kombu can, and say in one sentence what a broker in trouble means."""
+"""Send messages, in one round trip where the broker can, and say in one sentence what a broker in trouble means."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
+from amqp.exceptions import MessageNacked
 from celery import Celery
 from kombu import exceptions as kombu_exceptions
 from kombu.exceptions import OperationalError
 
 from celery_agents.claims import Outgoing
 from celery_agents.errors import SetupError
+from celery_agents.producer.confirming import confirmed_together
 from celery_agents.producer.reports import SentMessage
 from celery_agents.producer.subscribing import unsubscribed
 from celery_agents.redaction import redact
@@ -63,7 +65,12 @@ def publish(
         SetupError: The broker cannot be used; some may have arrived.
     """
     app = stage_task.app
-    with unsubscribed(app), connected(app, len(messages)) as producer, _pipelined(producer):
+    with (
+        unsubscribed(app),
+        connected(app, len(messages)) as producer,
+        _pipelined(producer),
+        confirmed_together(producer.channel),
+    ):
         return [_publish_one(stage_task, stage, message, producer, options) for message in messages]
 
 
@@ -117,9 +124,16 @@ def _explained(connection: Any, number: int) -> Iterator[None]:
             f"The broker {broker} failed while {number} messages were sent, some of which may have arrived "
             f"({redact(_cause(error))}). Sweep again: what is still at its stage is found again."
         ) from error
-    except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
+    except (
+        OperationalError,
+        MessageNacked,
+        OSError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+    ) as error:
         raise SetupError(f"The broker {broker} cannot be used: {redact(_cause(error))}") from error
 
 
 def _cause(error: BaseException) -> str:
-    return str(error.__cause__ or error) or type(error).__name__
+    cause = error.__cause__ or error
+    return str(cause) or type(cause).__name__
