@@ -94,9 +94,8 @@ class _Confirmations:
             raise MessageNacked("it refused a message, as it does where a queue is full")
 
     def _publish(self, *args: Any, confirm_timeout: float | None = None, **options: Any) -> Any:
-        if (
-            not self._latest
-        ):  # it is waited for, as its confirmation tells its tag, from which on they are counted
+        if not self._latest:
+            # Waited for, because its confirmation tells its tag, from which on they are counted.
             return self._channel.basic_publish_confirm(*args, confirm_timeout=confirm_timeout, **options)
         self._latest += 1
         self._open.add(self._latest)
