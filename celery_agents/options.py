@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from celery_agents.agent import LIST_SIZE
+from celery_agents.agent import COMMIT_EVERY, LIST_SIZE
 from celery_agents.errors import DeclarationError
 from celery_agents.retries import RetryPolicy
 from celery_agents.watch import Limits
@@ -51,6 +51,7 @@ _OUR_OPTIONS = frozenset(
         "commit_every",
         "commit_interval",
         "concurrency",
+        "deferred_saves",
         "failure_policy",
         "list_size",
         "soft_time_limit",
@@ -86,12 +87,13 @@ class StageOptions:
     batched: bool = False  #: whether the agent is called with lists
     list_size: int = LIST_SIZE  #: agent tasks in one of those, at most
     concurrency: int | None = None  #: agent tasks at once; None: 1, or for ``async def`` ASYNC_CONCURRENCY
-    commit_every: int = 100  #: agent tasks after which a batch is committed as far as it is
+    commit_every: int = COMMIT_EVERY  #: agent tasks that may be answered and not committed
     commit_interval: float = 30.0  #: seconds after which the same is done
     limits: Limits = field(default_factory=Limits)  #: of each agent task
     failure_policy: FailurePolicy = (
         "all"  #: a message ends in FAILURE where all, any or never one of them FAILED
     )
+    deferred_saves: bool = False  #: whether what the agent writes by itself waits for the commit
     will_set_priority: bool = False
     label_row_options: Mapping[str, Any] = field(default_factory=dict)  #: for ``Project.list_label_rows_v2``
     initialise_options: Mapping[str, Any] = field(
@@ -122,10 +124,11 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         concurrency=_number_of_agent_tasks(given, "concurrency")
         if given.get("concurrency") is not None
         else None,
-        commit_every=_number_of_agent_tasks(given, "commit_every"),
+        commit_every=_number_of_agent_tasks(given, "commit_every", COMMIT_EVERY),
         commit_interval=_seconds(given, "commit_interval", 30.0),
         limits=_limits(given),
         failure_policy=_failure_policy(given),
+        deferred_saves=_checked(given, "deferred_saves", bool, default=False),
         will_set_priority=_checked(given, "will_set_priority", bool, default=False),
         label_row_options=_arguments(given, "label_row_metadata_include_args"),
         initialise_options=_arguments(given, "label_row_initialise_labels_args"),
@@ -166,8 +169,8 @@ def _checked(given: Mapping[str, Any], name: str, kind: Any, default: Any) -> An
     return value
 
 
-def _number_of_agent_tasks(given: Mapping[str, Any], name: str) -> int:
-    number = given.get(name, 100)
+def _number_of_agent_tasks(given: Mapping[str, Any], name: str, default: int = 100) -> int:
+    number = given.get(name, default)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise DeclarationError(f"{name}={number!r}: give a number of agent tasks, 1 or more.")
     return number
