@@ -97,9 +97,10 @@ class _Confirmations:
         if not self._latest:
             # Waited for, because its confirmation tells its tag, from which on they are counted.
             return self._channel.basic_publish_confirm(*args, confirm_timeout=confirm_timeout, **options)
+        answer = self._channel._basic_publish(*args, **options)  # noqa: SLF001  # see _LAYOUT
         self._latest += 1
         self._open.add(self._latest)
-        return self._channel._basic_publish(*args, **options)  # noqa: SLF001  # see _LAYOUT
+        return answer
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._latest = self._latest or tag
