@@ -50,6 +50,7 @@ class Story:
             lambda: ledger.failures_of(TASKS),
             lambda: ledger.failures(error_type="ValueError"),
             lambda: ledger.discard(TASKS),
+            lambda: ledger.permit(rate=1.0, longest=10.0),
             lambda: ledger.pause(STAGE, TTL),
             lambda: ledger.paused_for(STAGE),
             lambda: ledger.cancel(["a"], TTL),
