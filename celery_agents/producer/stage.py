@@ -62,7 +62,7 @@ class StageSweep:
         chosen = task.stage_agent.options.batch_size if options.batch_size is None else options.batch_size
         self._sizing = Sizing(chosen, self._gate)
         self._in_hand: list[Spec] = []
-        self._flushes: Iterator[list[Spec]] | None = None
+        self._flushes: Generator[list[Spec]] | None = None
         self._postponed = Postponed()
 
     def advance(self) -> Generator[Sent]:
@@ -86,6 +86,9 @@ class StageSweep:
             self.is_done = True
         except HinderedError as error:
             self.report.hindrance = error.hindrance
+        finally:
+            if self.report.hindrance is None and self._flushes is not None:
+                self._flushes.close()  # it is over: nothing more is listed
 
     def try_to_advance(self, on_sent: Callable[[SentMessage], object] = lambda _: None) -> None:
         """Advance, and note in the report what breaks it off."""
@@ -140,12 +143,16 @@ class StageSweep:
         most = min(self._limit.left, self._water.high if self._water else float("inf"))
         return max(most, LEAST_TO_SORT) if self._options.new_first else most
 
-    def _listed(self, stage: AgentStage) -> Iterator[Spec]:
+    def _lists_ahead(self) -> bool:
+        """Whether to list while something is sent: what may not be sent any more would be listed in vain."""
+        return self._most() >= 2 * listing.SPECS_PER_FLUSH
+
+    def _listed(self, stage: AgentStage) -> Iterator[list[Spec]]:
         gateway = self.task.runner.gateway
         try:
-            for spec in listing.specs(gateway, stage, self._options.filters):
+            for page in listing.pages(gateway, stage, self._options.filters, is_ahead=self._lists_ahead()):
                 self._gate.keep_lock()  # renewed here too, for pages that are slow; looked at when there is a flush
-                yield spec
+                yield page
         except Exception as error:
             retry_after, ledger = gateway.classify(error).retry_after, self._gate.ledger
             if retry_after and ledger is not None:
