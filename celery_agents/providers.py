@@ -79,9 +79,8 @@ def load(type_names: Collection[str], works: Sequence[Work], loading: Loading) -
 @provides("encord.workflow.stages.agent.AgentTask")
 def _agent_tasks(works: Sequence[Work], loading: Loading) -> None:
     for work in works:
-        work.values["encord.workflow.stages.agent.AgentTask"] = work.task or loading.encord.agent_task(
-            work.spec, loading.stage
-        )
+        task = loading.encord.agent_task(work.listed or work.spec, loading.stage)
+        work.values["encord.workflow.stages.agent.AgentTask"] = task
 
 
 def _same_for_all(type_name: str, value: Callable[[Gateway, AgentStage], Any]) -> None:
