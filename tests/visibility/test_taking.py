@@ -113,6 +113,13 @@ def test_what_is_noted_as_it_is_taken_is_not_noted_again(
     assert database.keys("unacked*") == []
 
 
+def test_a_channel_makes_no_client_for_each_command(database: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk(database, "q") as reading:
+        reading.send("one", "q")
+        monkeypatch.setattr(reading.channel, "_create_client", die)
+        assert reading.receive_all(1) == ["one"]
+
+
 def test_a_message_that_is_asked_for_is_noted_by_kombu(database: Redis) -> None:
     with desk(database, "q", "other") as reading:
         reading.send("one", "q")
