@@ -160,6 +160,17 @@ class _Session(requests.Session):
         for scheme in ("http://", "https://"):
             self.mount(scheme, self.adapter)
         self.is_clean = True  #: the last answer was read to its end
+        self._surroundings: dict[str, Any] = {}  #: by the beginning of a URL
+
+    def merge_environment_settings(self, url: Any, *given: Any) -> Any:
+        """Return which proxy and which certificates the environment names, asked once for each server.
+
+        To ask again for each call would take an eighth of its CPU time.
+        """
+        server = "/".join(str(url).split("/", 3)[:3])
+        if server not in self._surroundings:
+            self._surroundings[server] = super().merge_environment_settings(url, *given)
+        return self._surroundings[server]
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request and read the answer."""
