@@ -20,6 +20,7 @@ from celery_agents.batch import Batch, Entry, Execution, admit, conclude
 from celery_agents.calling import Calls, choose
 from celery_agents.commit import commit
 from celery_agents.delivery import Delivery, Unledgered
+from celery_agents.dependencies import ahead
 from celery_agents.errors import SpecError
 from celery_agents.messages import Outcome, TaskOutcome
 from celery_agents.presence import credit_the_dead, find_present, settle_carried_moves
@@ -168,7 +169,10 @@ class _Attempt:
         """Call the agent for all, in its way, and commit as it goes."""
         turns = _Turns(self)
         way = choose(self.agent, is_careful=self.delivery.is_careful())
-        way(works, Calls(self.agent, self.stage, self.watch), turns)
+        with ahead.fetching(self.agent.plan, self.encord.media_memory) as fetch:
+            if not self.delivery.is_careful():
+                fetch(works)
+            way(works, Calls(self.agent, self.stage, self.watch), turns)
         self.commit(turns.answered)
 
     def commit(self, works: Sequence[Work]) -> None:

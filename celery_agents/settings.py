@@ -40,6 +40,8 @@ class Settings(BaseModel):
     call_timeout: float = Field(30.0, ge=1)
     #: Whether calls to Encord use the connection of an earlier call.
     keep_connections: bool = True
+    #: Memory of a process for media that are fetched ahead of their agent tasks; 0: none are.
+    media_memory: int = Field(256 * 1024 * 1024, ge=0)
     #: Longest task spec that is read; real ones have about 400 bytes.
     max_spec_bytes: int = Field(64 * 1024, ge=1024)
     #: Longest message, all its specs together, that is read.
