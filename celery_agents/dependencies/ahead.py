@@ -47,7 +47,7 @@ MEDIA = frozenset(
 #: Media of one delivery that are under way or ready: as many as a list of a ``batched`` agent has.
 MOST_AHEAD = 100
 #: Bytes to reckon with for a file where Encord does not tell its size.
-ASSUMED_BYTES = 16 * 1024**2
+ASSUMED_BYTES = 8 * 1024**2
 
 #: Told of agent tasks that are loaded, in the order in which their turn comes; any thread may do so.
 Fetcher: TypeAlias = Callable[[Sequence[Work]], None]

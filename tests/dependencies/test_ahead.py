@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from celery_agents import Depends, Outcome
 from celery_agents.batch import Execution
 from celery_agents.delivery import Unledgered
-from celery_agents.dependencies import dep_asset, dep_single_frame, fetchers
+from celery_agents.dependencies import ahead, dep_asset, dep_single_frame, fetchers
 from celery_agents.dependencies.fetchers import Fetchers
 from celery_agents.sandbox import Fault, SandboxServer
 from celery_agents.sandbox.seed import seed_project
@@ -117,7 +117,6 @@ def test_each_agent_task_gets_its_own(images: Bench, way: str) -> None:
     def check(item: StorageItem, frame: NDArray[np.uint8], file: Path) -> str:
         assert np.array_equal(frame, expected[str(item.uuid)])
         assert file.stem == str(item.uuid)
-        assert file.stat().st_size == item.file_size
         seen.append(1)
         return FORWARD
 
@@ -148,8 +147,8 @@ def test_what_is_shared_is_fetched_once(images: Bench) -> None:
         places.add(threading.current_thread())
         return file.stat().st_size
 
-    def agent(item: StorageItem, file: ASSET, number: Annotated[int, Depends(size)]) -> str:
-        assert number == item.file_size == file.stat().st_size
+    def agent(file: ASSET, number: Annotated[int, Depends(size)]) -> str:
+        assert number == file.stat().st_size
         return FORWARD
 
     assert outcomes(run(images, agent)) == {Outcome.PROCEEDED: 10}
@@ -213,7 +212,7 @@ def test_what_nobody_asked_for_is_cleaned_up(images: Bench, folder: Path, error:
 
 
 def test_what_is_under_way_is_cleaned_up_when_it_is_here(images: Bench, folder: Path) -> None:
-    images.sandbox.faults.add(Fault(call=MEDIA, nth=tuple(range(2, 11)), latency=0.3))
+    images.sandbox.faults.add(Fault(call=MEDIA, nth=tuple(range(2, 11)), latency=1.0))
     begun = []
 
     def agent(task: AgentTask, file: ASSET) -> str:
@@ -222,7 +221,6 @@ def test_what_is_under_way_is_cleaned_up_when_it_is_here(images: Bench, folder: 
         return FORWARD
 
     run(images, agent, watch=StoppedWhen(lambda: bool(begun)))
-    assert not is_empty(folder)
     servers.until(lambda: is_empty(folder), "no file is left")
 
 
@@ -263,9 +261,9 @@ def test_an_agent_that_waits_for_its_file_can_be_interrupted(
 
 
 def test_no_more_than_fits_into_the_memory(images: Bench) -> None:
-    """Three of the images fit, as file and as pixels."""
+    """Three of the images fit, as pixels and as files of which Encord does not tell the size."""
     begun: list[int] = []
-    images.gateway.media_memory = 3 * (320 * 240 * 3 + 20_000)
+    images.gateway.media_memory = 3 * (320 * 240 * 3 + ahead.ASSUMED_BYTES)
 
     def agent(item: StorageItem, frame: FRAME) -> str:
         begun.append(1)
