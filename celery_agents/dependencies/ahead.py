@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 from celery_agents.dependencies import fetchers
 from celery_agents.dependencies.callables import path_of
 from celery_agents.dependencies.plan import Plan
-from celery_agents.work import Work, still_open
+from celery_agents.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -49,27 +49,28 @@ MOST_AHEAD = 100
 #: Bytes to reckon with for a file where Encord does not tell its size.
 ASSUMED_BYTES = 8 * 1024**2
 
-#: Told of agent tasks that are loaded, in the order in which their turn comes; any thread may do so.
+#: Told of agent tasks that are loaded, or have failed; by any thread, and whichever comes first.
 Fetcher: TypeAlias = Callable[[Sequence[Work]], None]
 #: What a dependency gives, and the context manager that cleans up after it.
 Medium: TypeAlias = tuple[Any, AbstractContextManager[Any]]
 
 
 @contextmanager
-def fetching(plan: Plan, memory: int) -> Iterator[Fetcher]:
-    """Fetch media ahead for one delivery, of the agent tasks that the given function is told of.
+def fetching(plan: Plan, works: Sequence[Work], memory: int) -> Iterator[Fetcher]:
+    """Fetch media ahead for one delivery, once the given function is told that agent tasks are loaded.
 
     At the end what nobody has asked for is cleaned up, and what is under way then as soon as it is here.
 
     Args:
         plan: The agent's.
+        works: The agent tasks in the order of their turns, which is also that of fetching.
         memory: Bytes that what is fetched ahead in this process may take; 0 fetches nothing ahead.
     """
     media = list(dict.fromkeys(_media(plan))) if memory else []
     if not media:
         yield lambda _: None
         return
-    delivery = _Delivery(media, memory)
+    delivery = _Delivery(media, works, memory)
     try:
         yield delivery.fetch
     finally:
@@ -171,26 +172,34 @@ def _bytes_of(item: Any) -> int:
 class _Delivery:
     """What is fetched ahead for one delivery."""
 
-    def __init__(self, media: Sequence[Plan], memory: int) -> None:
+    def __init__(self, media: Sequence[Plan], works: Sequence[Work], memory: int) -> None:
         self._media = media
         self._memory = memory
         self._fetchers = fetchers.of_process()
-        self._fetches: list[Fetch] = []
+        # Not the very first: it is asked for at once, by a thread that would only wait.
+        self._order = deque(works[1:])
+        self._loaded: dict[Work, list[Fetch]] = {}  #: of those in the order
         self._next: deque[Fetch] = deque()
         self._begun: dict[Fetch, Future[Medium]] = {}  #: and not taken yet
+        self._fetches: list[Fetch] = []
         self._is_closed = False
         self._lock = threading.Lock()
 
     def fetch(self, works: Sequence[Work]) -> None:
-        """Fetch the media of *works*, after those that were told of before."""
-        # The very first is asked for at once, and whoever asks would only wait for it.
-        for work in still_open(works)[0 if self._fetches else 1 :]:
-            for plan in self._media:
-                work.values[plan] = fetch = Fetch(plan, work.values[STORAGE_ITEM], self._take)
-                self._fetches.append(fetch)
-                self._next.append(fetch)
+        """Fetch the media of *works* when it is their turn."""
         with self._lock:
+            self._loaded |= {work: self._fetches_of(work) for work in works}
+            while self._order and self._order[0] in self._loaded:
+                self._next.extend(self._loaded.pop(self._order.popleft()))
             self._begin_next()
+
+    def _fetches_of(self, work: Work) -> list[Fetch]:
+        if not work.is_open:
+            return []
+        fetches = [Fetch(plan, work.values[STORAGE_ITEM], self._take) for plan in self._media]
+        work.values.update(zip(self._media, fetches, strict=True))
+        self._fetches += fetches
+        return fetches
 
     def close(self) -> None:
         """Begin no more, and clean up what nobody has asked for."""

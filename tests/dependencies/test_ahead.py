@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import numpy as np
@@ -17,16 +18,19 @@ from encord.workflow.stages.agent import AgentTask
 from numpy.typing import NDArray
 
 from celery_agents import Depends, Outcome
-from celery_agents.batch import Execution
+from celery_agents.batch import Batch, Execution, admit
 from celery_agents.delivery import Unledgered
 from celery_agents.dependencies import ahead, dep_asset, dep_single_frame, fetchers
 from celery_agents.dependencies.fetchers import Fetchers
+from celery_agents.dependencies.plan import Plan, plan
+from celery_agents.providers import PROVIDERS
 from celery_agents.sandbox import Fault, SandboxServer
 from celery_agents.sandbox.seed import seed_project
 from celery_agents.sandbox.state import Sandbox
 from celery_agents.sandbox.storage import Kind
 from celery_agents.supervision import Supervision
 from celery_agents.watch import Limits
+from celery_agents.work import Work
 from tests import servers
 from tests.calling.conftest import WAYS, number_of, run, way
 from tests.execution.agents import FORWARD
@@ -192,6 +196,47 @@ def test_outcomes_are_the_same_as_without(mixed: Bench, way: str) -> None:
     assert {outcome for outcome, _ in told[0]} == {Outcome.HELD, Outcome.FAILED}
 
 
+def loaded(bench: Bench) -> list[Work]:
+    """The bench's agent tasks, each with its number for a storage item."""
+    works = [work for work in admit(Batch(bench.specs), bench.gateway) if isinstance(work, Work)]
+    for number, work in enumerate(works):
+        work.values[ahead.STORAGE_ITEM] = SimpleNamespace(number=number, file_size=1, width=1, height=1)
+    return works
+
+
+def numbering(begun: list[int]) -> Plan:
+    """The plan of an agent with a dependency that notes in which order it is called."""
+
+    def dep_asset(storage_item: StorageItem) -> None:
+        begun.append(storage_item.number)  # type: ignore[attr-defined]
+
+    def agent(file: Annotated[None, Depends(dep_asset)]) -> None: ...
+
+    dep_asset.__module__, dep_asset.__qualname__ = "encord_agents.tasks.dependencies", "dep_asset"
+    return plan(agent, PROVIDERS.keys())
+
+
+def test_windows_are_fetched_in_their_order(images: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read at the same time, so that a later one may be loaded first."""
+    monkeypatch.setattr(fetchers, "THREADS", 1)
+    begun: list[int] = []
+    works = loaded(images)
+    with ahead.fetching(numbering(begun), works, 2**28) as fetch:
+        fetch(works[5:])
+        fetch(works[:5])
+        servers.until(lambda: len(begun) == 9, "all were called")
+    assert begun == list(range(1, 10))
+
+
+def test_nothing_begins_after_the_end(images: Bench, threads: Fetchers) -> None:
+    """A window may be loaded when nobody waits for it any more."""
+    works = loaded(images)
+    with ahead.fetching(numbering([]), works, 2**28) as fetch:
+        pass
+    fetch(works)
+    assert threads._threads == 0
+
+
 # --- What is left over
 
 
@@ -283,6 +328,16 @@ def test_one_that_is_larger_than_the_memory_goes_alone(images: Bench) -> None:
         return FORWARD
 
     assert outcomes(run(images, agent)) == {Outcome.PROCEEDED: 10}
+
+
+def test_what_no_thread_has_come_to_is_fetched_once(images: Bench) -> None:
+    images.gateway.media_memory = 1
+
+    def agent(frame: FRAME) -> str:
+        return FORWARD
+
+    assert outcomes(run(images, agent, concurrency=4)) == {Outcome.PROCEEDED: 10}
+    assert downloads(images) == 10
 
 
 def test_room_is_that_of_the_process(threads: Fetchers) -> None:
