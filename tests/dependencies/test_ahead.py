@@ -25,9 +25,6 @@ from celery_agents.dependencies.fetchers import Fetchers
 from celery_agents.dependencies.plan import Plan, plan
 from celery_agents.providers import PROVIDERS
 from celery_agents.sandbox import Fault, SandboxServer
-from celery_agents.sandbox.seed import seed_project
-from celery_agents.sandbox.state import Sandbox
-from celery_agents.sandbox.storage import Kind
 from celery_agents.supervision import Supervision
 from celery_agents.watch import Limits
 from celery_agents.work import Work
@@ -41,15 +38,6 @@ __all__ = ["way"]
 MEDIA = "media.get"
 ASSET = Annotated[Path, Depends(dep_asset)]
 FRAME = Annotated[NDArray[np.uint8], Depends(dep_single_frame)]
-
-
-@pytest.fixture
-def images() -> Iterator[Bench]:
-    """Ten images."""
-    state = Sandbox(seed=7)
-    seed_project(state, tasks=10, seed=7, weights={Kind.IMAGE: 1})
-    with SandboxServer.start(state) as sandbox:
-        yield open_bench(sandbox)
 
 
 @pytest.fixture
