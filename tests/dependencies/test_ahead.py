@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
@@ -23,6 +25,7 @@ from celery_agents.delivery import Unledgered
 from celery_agents.dependencies import ahead, dep_asset, dep_single_frame, fetchers
 from celery_agents.dependencies.fetchers import Fetchers
 from celery_agents.dependencies.plan import Plan, plan
+from celery_agents.dependencies.resolve import resolve
 from celery_agents.providers import PROVIDERS
 from celery_agents.sandbox import Fault, SandboxServer
 from celery_agents.supervision import Supervision
@@ -192,16 +195,22 @@ def loaded(bench: Bench) -> list[Work]:
     return works
 
 
-def numbering(begun: list[int]) -> Plan:
-    """The plan of an agent with a dependency that notes in which order it is called."""
+def needing(dep_asset: Callable[[StorageItem], Any]) -> Plan:
+    """The plan of an agent with this dependency, as if it was encord-agents'."""
 
-    def dep_asset(storage_item: StorageItem) -> None:
-        begun.append(storage_item.number)  # type: ignore[attr-defined]
-
-    def agent(file: Annotated[None, Depends(dep_asset)]) -> None: ...
+    def agent(file: Annotated[Any, Depends(dep_asset)]) -> None: ...
 
     dep_asset.__module__, dep_asset.__qualname__ = "encord_agents.tasks.dependencies", "dep_asset"
     return plan(agent, PROVIDERS.keys())
+
+
+def calling(function: Callable[[int], Any]) -> Callable[[StorageItem], Any]:
+    """A dependency that calls *function* with the number."""
+
+    def dep_asset(storage_item: StorageItem) -> Any:
+        return function(storage_item.number)  # type: ignore[attr-defined]
+
+    return dep_asset
 
 
 def test_windows_are_fetched_in_their_order(images: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,23 +218,54 @@ def test_windows_are_fetched_in_their_order(images: Bench, monkeypatch: pytest.M
     monkeypatch.setattr(fetchers, "THREADS", 1)
     begun: list[int] = []
     works = loaded(images)
-    with ahead.fetching(numbering(begun), works, 2**28) as fetch:
+    with ahead.fetching(needing(calling(begun.append)), works, 2**28) as fetch:
         fetch(works[5:])
         fetch(works[:5])
         servers.until(lambda: len(begun) == 9, "all were called")
     assert begun == list(range(1, 10))
 
 
+def test_nobody_waits_for_a_thread(images: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What none has come to is done by who needs it."""
+    monkeypatch.setattr(fetchers, "THREADS", 1)
+    is_through = threading.Event()
+    works = loaded(images)
+    planned = needing(
+        calling(lambda number: threading.current_thread() if number > 1 else is_through.wait(30))
+    )
+    with ahead.fetching(planned, works, 2**28) as fetch:
+        fetch(works)
+        assert resolve(planned, works[5].values, ExitStack()) == {"file": threading.current_thread()}
+        is_through.set()
+
+
 def test_nothing_begins_after_the_end(images: Bench, threads: Fetchers) -> None:
     """A window may be loaded when nobody waits for it any more."""
     works = loaded(images)
-    with ahead.fetching(numbering([]), works, 2**28) as fetch:
+    with ahead.fetching(needing(calling(print)), works, 2**28) as fetch:
         pass
     fetch(works)
     assert threads._threads == 0
 
 
 # --- What is left over
+
+
+def test_generators_are_resumed(images: Bench) -> None:
+    """Not left to the garbage collector, which would end them by an exception."""
+    kept: list[Any] = []
+    resumed: list[int] = []
+
+    def dep_asset(storage_item: StorageItem) -> Iterator[None]:
+        kept.append(sys._getframe())
+        yield
+        resumed.append(storage_item.number)  # type: ignore[attr-defined]
+
+    works = loaded(images)
+    with ahead.fetching(needing(dep_asset), works, 2**28) as fetch:
+        fetch(works)
+        servers.until(lambda: len(kept) == 9, "all were entered")
+    servers.until(lambda: sorted(resumed) == list(range(1, 10)), "all were resumed")
 
 
 @pytest.mark.parametrize("error", [None, SystemExit, SoftTimeLimitExceeded], ids=str)
