@@ -239,6 +239,18 @@ def test_nobody_waits_for_a_thread(images: Bench, monkeypatch: pytest.MonkeyPatc
         is_through.set()
 
 
+def test_what_was_done_already_is_not_fetched_again(images: Bench) -> None:
+    begun: list[int] = []
+    works = loaded(images)
+    planned = needing(calling(begun.append))
+    with ahead.fetching(planned, works, 1) as fetch:  # one at a time
+        fetch(works)
+        resolve(planned, works[2].values, ExitStack())
+        resolve(planned, works[1].values, ExitStack())
+        servers.until(lambda: len(begun) == 3, "the next one was called")
+    assert sorted(begun) == [1, 2, 3]
+
+
 def test_nothing_begins_after_the_end(images: Bench, threads: Fetchers) -> None:
     """A window may be loaded when nobody waits for it any more."""
     works = loaded(images)
@@ -356,16 +368,6 @@ def test_one_that_is_larger_than_the_memory_goes_alone(images: Bench) -> None:
         return FORWARD
 
     assert outcomes(run(images, agent)) == {Outcome.PROCEEDED: 10}
-
-
-def test_what_no_thread_has_come_to_is_fetched_once(images: Bench) -> None:
-    images.gateway.media_memory = 1
-
-    def agent(frame: FRAME) -> str:
-        return FORWARD
-
-    assert outcomes(run(images, agent, concurrency=4)) == {Outcome.PROCEEDED: 10}
-    assert downloads(images) == 10
 
 
 def test_room_is_that_of_the_process(threads: Fetchers) -> None:
