@@ -162,7 +162,7 @@ def test_encord_agents_own_are_known_by_name(images: Bench) -> None:
         servers.until(lambda: len(places) == 10, "all were called")
         return FORWARD
 
-    dep_asset.__module__, dep_asset.__qualname__ = "encord_agents.tasks.dependencies", "dep_asset"
+    as_encord_agents(dep_asset)
     assert outcomes(run(images, agent)) == {Outcome.PROCEEDED: 10}
     assert Counter(places) == {threading.current_thread().name: 1, "agents-media": 9}
 
@@ -195,12 +195,17 @@ def loaded(bench: Bench) -> list[Work]:
     return works
 
 
-def needing(dep_asset: Callable[[StorageItem], Any]) -> Plan:
+def as_encord_agents(dependency: Any) -> None:
+    """Have it taken for encord-agents' own."""
+    dependency.__module__, dependency.__qualname__ = "encord_agents.tasks.dependencies", "dep_asset"
+
+
+def needing(dependency: Callable[[StorageItem], Any]) -> Plan:
     """The plan of an agent with this dependency, as if it was encord-agents'."""
 
-    def agent(file: Annotated[Any, Depends(dep_asset)]) -> None: ...
+    def agent(file: Annotated[Any, Depends(dependency)]) -> None: ...
 
-    dep_asset.__module__, dep_asset.__qualname__ = "encord_agents.tasks.dependencies", "dep_asset"
+    as_encord_agents(dependency)
     return plan(agent, PROVIDERS.keys())
 
 
@@ -322,24 +327,33 @@ def test_what_an_earlier_failure_made_useless_is_cleaned_up_at_once(images: Benc
     assert outcomes(run(images, agent)) == {Outcome.FAILED: 9, Outcome.PROCEEDED: 1}
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_an_agent_that_waits_for_its_file_can_be_interrupted(
-    images: Bench, folder: Path, is_async: bool
-) -> None:
-    images.sandbox.faults.add(Fault(call=MEDIA, nth=(3,), latency=1.0))
+def test_an_agent_that_waits_for_its_file_can_be_interrupted(images: Bench) -> None:
+    """What it waited for is cleaned up when it is here."""
+    is_told = threading.Event()
+    resumed = []
 
-    def agent(file: ASSET) -> str:
+    def dep_asset(storage_item: StorageItem) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            assert is_told.wait(30)
+        yield
+        resumed.append(storage_item)
+
+    def agent(file: Annotated[None, Depends(dep_asset)]) -> str:
         return FORWARD
 
-    async def coroutine(file: ASSET) -> str:
-        return FORWARD
-
-    watch = Supervision("message", Unledgered(), limits=Limits(soft=0.3))
-    execution = run(images, coroutine if is_async else agent, watch=watch)
-    assert outcomes(execution) == {Outcome.PROCEEDED: 9, Outcome.FAILED: 1}
-    (error,) = [each.error for each in execution.outcomes if each.error]
+    as_encord_agents(dep_asset)
+    execution = run(
+        images,
+        agent,
+        specs=images.specs[:2],
+        report=lambda _, failed: is_told.set() if failed else None,
+        watch=Supervision("message", Unledgered(), limits=Limits(soft=0.5)),
+    )
+    assert [each.outcome for each in execution.outcomes] == [Outcome.PROCEEDED, Outcome.FAILED]
+    error = execution.outcomes[1].error
+    assert error is not None
     assert error.type == "celery_agents.errors.TimedOutError"
-    servers.until(lambda: is_empty(folder), "no file is left")
+    servers.until(lambda: len(resumed) == 2, "both were resumed")
 
 
 # --- How much
