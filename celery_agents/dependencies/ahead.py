@@ -44,8 +44,8 @@ MEDIA = frozenset(
     }
 )
 
-#: Media of one delivery that are under way or ready: as many as a list of a ``batched`` agent has.
-MOST_AHEAD = 100
+#: Media of one delivery that are under way or ready. Twice the threads, so that these go on while one is slow.
+MOST_AHEAD = 2 * fetchers.THREADS
 #: Bytes to reckon with for a file where Encord does not tell its size.
 ASSUMED_BYTES = 8 * 1024**2
 
@@ -105,9 +105,8 @@ class Fetch(AbstractContextManager[Any]):
     def __init__(self, plan: Plan, item: Any, take: Callable[[Fetch], Future[Medium] | None]) -> None:
         self.bytes = _bytes_of(item)
         self.is_taken = False
-        self.waited: float | None = (
-            None  #: seconds that its agent waited; None where it was not fetched ahead
-        )
+        #: Seconds that its agent waited; None where it was not fetched ahead.
+        self.waited: float | None = None
         self._is_generator = plan.is_generator
         self._call = partial(plan.call, item)
         self._take = take
@@ -208,7 +207,7 @@ class _Delivery:
             fetch.leave()
         waited = [fetch.waited for fetch in self._fetches if fetch.waited is not None]
         logger.debug(
-            "Media of %d agent tasks were fetched ahead, of %d that could be; agents waited %.3f s for them.",
+            "%d of %d media were fetched ahead; agents waited %.3f s for them.",
             len(waited),
             len(self._fetches),
             sum(waited),
