@@ -309,7 +309,7 @@ class Ledgered:
         if execution.countdown > CLAIM_SECONDS / 2:
             self._hold(execution.waiting, execution.countdown + CLAIM_SECONDS)
         outcomes = execution.outcomes[len(batch.carry.outcomes) :]
-        failed = {each.task_uuid for each in outcomes if each.outcome is Outcome.FAILED}
+        failed = {each.task_uuid for each in outcomes if each.error is not None}
         kept = (
             {uuid: text for uuid, text in map(_identified, batch.specs) if uuid in failed} if failed else {}
         )

@@ -68,7 +68,7 @@ def _may_be_grouped(outcomes: Sequence[TaskOutcome]) -> bool:
     return (
         kind in _KINDS
         and others == _NOTHING_ELSE
-        and all(each.task_uuid and each.data_hash for each in outcomes)
+        and not any(each.task_uuid is None or each.data_hash is None for each in outcomes)
         and None not in titles
         and max(map(len, [pathway_name or "", *titles])) <= NAME_LIMIT  # type: ignore[arg-type]  # none is None
     )

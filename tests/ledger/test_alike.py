@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from celery_agents.ledger import Ledger, Retention, Settlement
 from celery_agents.ledger.alike import MOST_ALIKE, NAME_LIMIT, sort_out
 from celery_agents.messages import Outcome, TaskError, TaskOutcome, TaskProgress
@@ -12,6 +14,7 @@ from tests.ledger.conftest import (
     STAGE,
     TTL,
     Site,
+    failed,
     gone,
     proceeded,
     settle,
@@ -46,6 +49,22 @@ def test_they_are_told_as_if_each_were_kept_alone(ledger: Ledger) -> None:
         assert {(each.message_id, each.attempts, each.where) for each in found.records} == {
             (message_id, 1, "worker@host")
         }
+
+
+def test_a_uuid_is_found_where_it_is_one_and_not_where_the_text_looks_like_it(ledger: Ledger) -> None:
+    """Between two others, of which one ends and one begins like it, or in a title."""
+    tasks = [UUID(int=0xA), UUID(hex="a" * 32), UUID(hex="0" * 15 + "a" * 17), *some(32)]
+    in_titles = uuid4()
+    outcomes = [
+        proceeded(task, data_hash=task, data_title=" " * number + in_titles.hex)
+        for number, task in enumerate(tasks)
+    ]
+    settle(ledger, "a", taken(ledger, "a", tasks), outcomes)
+    for found in (ledger.outcomes_of(tasks[:3]), ledger.outcomes_of_data(tasks[:3])):
+        assert {each.task_uuid: each.outcome for each in found.records} == dict(
+            zip(tasks, outcomes[:3], strict=False)
+        )
+    assert ledger.outcomes_of([in_titles]).records == ledger.outcomes_of_data([in_titles]).records == ()
 
 
 def test_a_message_that_ends_alike_is_one_record_that_nothing_more_leads_to(site: Site) -> None:
@@ -153,6 +172,19 @@ def test_a_part_of_a_group_that_others_decide_about_is_left_out(site: Site) -> N
     assert_in_order(site, STAGE)
 
 
+@pytest.mark.parametrize("others", [[], some(1)], ids=["all", "some"])
+def test_successes_forgive_failures_and_crashes(ledger: Ledger, others: list[UUID]) -> None:
+    tasks = some(2)
+    for suspect in tasks:
+        ledger.note_running(STAGE, "a", taken(ledger, "a", tasks), suspect)
+    settle(ledger, "a", taken(ledger, "a", tasks), [failed(each) for each in tasks])
+    again = ledger.take_over(STAGE, "b", [*tasks, *others], TTL)
+    assert again.crashes == dict.fromkeys(tasks, 1)
+    settle(ledger, "b", again.token, [proceeded(each) for each in tasks])
+    assert ledger.failures().total == 0
+    assert ledger.take_over(STAGE, "c", tasks, TTL).crashes == {}
+
+
 def test_a_settlement_that_is_sent_twice_is_kept(site: Site) -> None:
     """As after an answer that was lost."""
     ledger, tasks = site.ledger, some(3)
@@ -180,7 +212,7 @@ def test_old_groups_take_with_them_what_leads_to_them_and_nothing_else(site: Sit
 def test_groups_are_counted_by_their_agent_tasks_and_the_oldest_go_first(site: Site) -> None:
     site.ledger.retention = Retention(outcomes=40)
     ledger, keys = site.ledger, site.ledger.keys
-    messages = {f"{number}": some(4) for number in range(14)}
+    messages = {f"{number}": some(4) for number in range(13)}
     for message_id, tasks in messages.items():
         settle(ledger, message_id, taken(ledger, message_id, tasks), [proceeded(each) for each in tasks])
         until_the_next_millisecond(site.client)
@@ -188,6 +220,29 @@ def test_groups_are_counted_by_their_agent_tasks_and_the_oldest_go_first(site: S
     kept = [task for tasks in list(messages.values())[-10:] for task in tasks]
     assert messages_of(ledger, [task for tasks in messages.values() for task in tasks]).keys() == {*kept}
     assert site.client.hlen(keys.claims(STAGE)["holders"]) == 40
+
+
+@pytest.mark.parametrize("kept", [60.0, 90 * 24 * 3600.0])
+def test_records_and_what_leads_to_them_last_equally_long(site: Site, kept: float) -> None:
+    ledger, keys, client, tasks = site.ledger, site.ledger.keys, site.client, some(2)
+    ledger.retention = Retention(outcome_seconds=kept)
+    settle(ledger, "a", taken(ledger, "a", tasks), [proceeded(each) for each in tasks])
+    for ttl in (TTL, 48 * 3600.0):
+        ledger.claim(STAGE, {f"{ttl}": some(1)}, ttl)
+        left = [
+            client.pttl(key) for key in (keys.claims(STAGE)["holders"], keys.outcomes, keys.outcome_times)
+        ]
+        assert min(left) >= 1_000 * max(kept, ttl + 24 * 3600)
+
+
+def test_a_message_whose_outcomes_were_lost_may_have_its_agent_tasks_again(site: Site) -> None:
+    ledger, tasks = site.ledger, some(2)
+    settle(ledger, "a", taken(ledger, "a", tasks), [proceeded(each) for each in tasks])
+    site.client.delete(ledger.keys.outcomes, ledger.keys.outcome_times)
+    token = taken(ledger, "a", tasks)
+    assert ledger.hold(STAGE, "a", token, tasks, TTL).held == {*tasks}
+    assert ledger.in_flight(STAGE) == 2
+    assert_in_order(site, STAGE)
 
 
 def test_outcomes_of_data_units_are_searched_page_by_page_and_only_the_newest_is_told(site: Site) -> None:

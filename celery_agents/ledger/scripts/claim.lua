@@ -3,10 +3,12 @@
 local _, now = clock()
 local refused = {}
 purge_claims(now)
-for at = rest, #ARGV, 2 do
-  local id, uuids = ARGV[at], split(ARGV[at + 1])
-  begin_claims(id)
-  local before = in_chunks('HMGET', holders, uuids)
+
+-- Which of its agent tasks a message is granted, and who had those.
+local function granted_to(id, uuids, before)
+  if not has_any(before) then
+    return uuids, before
+  end
   local granted, holders_before = {}, {}
   for i, uuid in ipairs(uuids) do
     if before[i] == id or is_forced or not live_holder(before[i], now) then
@@ -15,6 +17,13 @@ for at = rest, #ARGV, 2 do
       refused[#refused + 1], refused[#refused + 2], refused[#refused + 3] = id, uuid, before[i]
     end
   end
+  return granted, holders_before
+end
+
+for at = rest, #ARGV, 2 do
+  local id, uuids = ARGV[at], split(ARGV[at + 1])
+  begin_claims(id)
+  local granted, holders_before = granted_to(id, uuids, in_chunks('HMGET', holders, uuids))
   if #granted > 0 then
     give(id, granted, holders_before)
     -- Sent again while it runs already: the delivery that runs goes on.
@@ -22,4 +31,5 @@ for at = rest, #ARGV, 2 do
     keep(is_queued and queued or running, id, now, ttl, 'GT')
   end
 end
+expire_claims(ttl)
 return refused

@@ -1,10 +1,9 @@
 -- What the scripts about claims share. It stands after the names of their keys, see __init__.py.
 --
--- A claim is one entry: in `holders`, agent task -> message that is in `sizes`; what other entries are, see records.lua.
--- What is true of all claims of a message is kept once for
--- the message, so that taking over, confirming and renewing cost the same for one agent task and for a thousand: in
--- `queued` or, once a worker has taken it over, in `running`, until when they last; in `sizes` how many there are; in
--- `batches` which they were at most, to clear away what nobody ends.
+-- A claim is one entry: in `holders`, agent task -> message that is in `sizes`; for other entries see records.lua. What is
+-- true of all claims of a message is kept once for the message, so that taking over, confirming and renewing cost the
+-- same for one agent task and for a thousand: in `queued` or, once a worker has taken it over, in `running`, until when
+-- they last; in `sizes` how many there are; in `batches` which they were at most, in the order in which they came.
 
 -- A claim that has lapsed stays for a day, so that its message may still renew it as long as nobody took it.
 local LAPSED_KEPT = 24 * 3600 * 1000
@@ -67,7 +66,7 @@ end
 
 -- Before a message gets claims: what it settled before is found under another name from now on.
 local function begin_claims(id)
-  local group = not has_claims(id) and group_of(id, stage)
+  local group = group_of(id, stage)
   if group then
     local holder, old_name = new_holder(), id .. ' ' .. stage
     local name = holder .. ' ' .. stage
@@ -92,8 +91,12 @@ local function leave(holder, uuid)
   end
 end
 
--- Let a message have agent tasks; `before` are their entries until now, false for none.
-local function give(id, uuids, before)
+-- Those of agent tasks that a message does not have yet, taken from where they are; `before` are their entries. Entries
+-- that name it although it has no claims lead to nothing: the records were lost, as where Redis was short of memory.
+local function taken_for(id, uuids, before)
+  if not has_any(before) then
+    return uuids
+  end
   local new, has_some = {}, has_claims(id)
   for i, uuid in ipairs(uuids) do
     if before[i] ~= id or not has_some then
@@ -103,6 +106,12 @@ local function give(id, uuids, before)
       end
     end
   end
+  return new
+end
+
+-- Let a message have agent tasks; `before` are their entries until now, false for none.
+local function give(id, uuids, before)
+  local new = taken_for(id, uuids, before)
   if #new > 0 then
     lead(new, id)
     redis.call('HINCRBY', sizes, id, #new)
@@ -121,7 +130,10 @@ local function keep(deadlines, id, now, ttl, ...)
   local options = {...}
   options[#options + 1], options[#options + 2] = whole(now + ttl), id
   redis.call('ZADD', deadlines, unpack(options))
-  -- Records last longer than what leads to them, for they are what clears it away.
+end
+
+-- After `keep`. Records last longer than what leads to them, for they are what clears it away.
+local function expire_claims(ttl)
   for _, key in ipairs({holders, queued, running, sizes, batches, outcomes, outcome_times}) do
     expire_no_sooner(key, ttl + LAPSED_KEPT)
   end

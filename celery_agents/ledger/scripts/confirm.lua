@@ -10,4 +10,5 @@ for at = rest, #ARGV do
     number = number + tonumber(redis.call('HGET', sizes, id) or 0)
   end
 end
+expire_claims(ttl)
 return number

@@ -11,6 +11,7 @@ if is_newest(message, message_id, token) and has_claims(message_id) then
   if #lost < #task_uuids then
     local _, is_queued = standing(message_id)
     keep(is_queued and queued or running, message_id, now, ttl, 'XX', 'GT')
+    expire_claims(ttl)
   end
 else
   lost = task_uuids

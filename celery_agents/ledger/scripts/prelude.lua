@@ -28,6 +28,16 @@ local function split(packed)
   return uuids
 end
 
+-- Whether anything in a reply is there.
+local function has_any(list)
+  for i = 1, #list do
+    if list[i] then
+      return true
+    end
+  end
+  return false
+end
+
 local function in_chunks(command, key, list)
   if #list > 0 and #list <= CHUNK then
     return redis.call(command, key, unpack(list))

@@ -36,6 +36,7 @@ end
 if has_claims(message_id) then
   redis.call('ZREM', queued, message_id)
   keep(running, message_id, now, ttl)
+  expire_claims(ttl)
 end
 
 -- The delivery before this one never ended. If it noted what it was on, that one is the suspect.
