@@ -96,6 +96,7 @@ class QueueRunner:
             self._user_client,
             self.settings.call_timeout,
             keep_connections=self.settings.keep_connections,
+            media_memory=self.settings.media_memory,
             permit=self._permit(),
         )
         # Threads that come here at once get the same one: cached_property itself takes no lock.

@@ -42,6 +42,8 @@ from celery_agents.messages import TaskSpec
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
 #: reading a request line at 8 kB.
 HASHES_PER_REQUEST = 100
+#: Bytes of media that a process fetches ahead, unless it is told otherwise: a dozen photos as pixels.
+MEDIA_MEMORY = 256 * 1024**2
 
 MAIN_BRANCH = "main"
 
@@ -58,6 +60,7 @@ class Gateway:
             domain are used, but no call waits and retries inside the SDK.
         call_timeout: Seconds that one call to Encord may take.
         keep_connections: Whether a call may use the connection of an earlier one.
+        media_memory: Bytes of media that a process may hold ahead of the agent tasks that need them.
         permit: Asked before each call, where there is a rate limit.
     """
 
@@ -68,11 +71,13 @@ class Gateway:
         call_timeout: float = CALL_TIMEOUT,
         *,
         keep_connections: bool = True,
+        media_memory: int = MEDIA_MEMORY,
         permit: Permit | None = None,
     ) -> None:
         self.project_hash = project_hash
         self._given_client = user_client
         self._call_timeout = call_timeout
+        self.media_memory = media_memory
         self._connecting: dict[str, Any] = {"keep_connections": keep_connections, "permit": permit}
         self._opening = threading.RLock()
 
