@@ -1,11 +1,14 @@
-"""Compare with the peers: `make bench`, or a selection by `python -m benchmarks --only frame --latency 0.1 --rounds 1`."""
+"""Compare with the peers.
+
+make bench                                                     # what is usual, in a quarter of an hour
+python -m benchmarks --only frame --latency 0.1 --rounds 1     # a selection
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import tables
-from benchmarks.contest import LATENCIES, Conditions
+from benchmarks.contestants import LATENCIES, Conditions
 from benchmarks.duels import duel
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.tables import Row
@@ -87,4 +90,4 @@ def _options() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -27,7 +27,7 @@ class Companion:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args} ended while it was asked to {order}")
+            raise RuntimeError(f"{self._process.args!r} ended while it was asked to {order}")
         return json.loads(line)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.contest import Conditions, Run, compete
+from benchmarks.contest import Run, compete
+from benchmarks.contestants import Conditions
 from benchmarks.scenarios import Scenario
 from benchmarks.tables import Row, spread
 

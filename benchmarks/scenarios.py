@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.contest import LATENCIES, Conditions, Contestant
+from benchmarks.contestants import LATENCIES, Conditions, Contestant
 
 #: Specs in one of our messages, unless something else is said below.
 OUR_SIZE = 1000

@@ -1,4 +1,4 @@
-"""celery-batches: single messages, which the worker collects and gives to encord-agents' QueueRunner in lists of 100."""
+"""celery-batches: single messages, which the worker gives to encord-agents' QueueRunner in lists of 100."""
 
 from __future__ import annotations
 

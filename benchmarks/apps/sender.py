@@ -11,6 +11,8 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from encord.user_client import EncordUserClient
@@ -25,11 +27,12 @@ PATIENCE = 600.0
 class Sender:
     """Has what waits at the stage in hand, as specs."""
 
-    def __init__(self, task: Any) -> None:
-        self._task = task
+    def __init__(self, app: ModuleType) -> None:
+        self._task = app.task
+        self._query: Callable[[str], object] = getattr(app, "query", self._send_and_wait)
         self._specs: list[str] = []
 
-    def list(self) -> int:
+    def take(self) -> int:
         """Take in hand what waits, and return how many these are."""
         client = EncordUserClient.create_with_ssh_private_key(
             ssh_private_key_path=os.environ["ENCORD_SSH_KEY_FILE"], domain=os.environ["ENCORD_DOMAIN"]
@@ -51,10 +54,23 @@ class Sender:
             result.get(timeout=PATIENCE)
         return time.perf_counter() - began
 
+    def query(self) -> list[float]:
+        """Have one agent task after the other done by the worker; return the seconds of each."""
+        return [_seconds(self._query, spec) for spec in self._specs]
+
+    def _send_and_wait(self, spec: str) -> None:
+        self._task.delay(spec).get(timeout=PATIENCE)
+
+
+def _seconds(function: Callable[[str], object], spec: str) -> float:
+    began = time.perf_counter()
+    function(spec)
+    return time.perf_counter() - began
+
 
 def main() -> None:
-    sender = Sender(importlib.import_module(sys.argv[1]).task)
-    answer({"list": sender.list, "send": sender.send})
+    sender = Sender(importlib.import_module(sys.argv[1]))
+    answer({"take": sender.take, "send": sender.send, "query": sender.query})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def python_of(peer: str) -> str:
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"Installing {peer} into .bench/{peer}", file=sys.stderr)
         venv.create(folder, with_pip=True, clear=True)
-        install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*install, "--requirement", _HERE / f"{peer}.txt"], check=True)
+        install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        subprocess.run([*install, "--requirement", str(_HERE / f"{peer}.txt")], check=True)
         stamp.write_text(wanted)
     return str(python)
