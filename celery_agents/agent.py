@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ASYNC_CONCURRENCY = 16
 #: Agent tasks in one list, unless the stage says otherwise. Lists are made of what was loaded together.
 LIST_SIZE = 100
+#: Agent tasks that are answered and not committed at most, unless the stage says otherwise: those of three windows.
+COMMIT_EVERY = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Agent:
     label_row_options: Mapping[str, Any] = field(default_factory=dict)
     initialise_options: Mapping[str, Any] = field(default_factory=dict)
     will_set_priority: bool = False
-    commit_every: int = 100  #: agent tasks
+    commit_every: int = COMMIT_EVERY  #: agent tasks that may be answered and not committed
     commit_interval: float = 30.0  #: seconds
     concurrency: int | None = None  #: agent tasks at once; None: as the kind of function suggests
     is_batched: bool = False  #: whether it is called with lists

@@ -1,16 +1,18 @@
 """Execute one batch: find out who is still there, load what the agent needs, call it, commit.
 
-A batch is worked through in windows, so that neither a call to Encord nor memory grows with the message. Whatever goes
-wrong with one agent task is caught where it happens and noted on its own record, so the only way out is one outcome per
-agent task, or a place in the next attempt. Nothing here knows Celery or Redis; Encord, the clock and who watches over
-it are arguments.
+A batch is worked through in windows, so that neither a call to Encord nor memory grows with the message; they overlap,
+see ``pipeline``. Whatever goes wrong with one agent task is caught where it happens and noted on its own record, so the
+only way out is one outcome per agent task, or a place in the next attempt. Nothing here knows Celery or Redis; Encord,
+the clock and who watches over it are arguments.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -22,6 +24,7 @@ from celery_agents.commit import commit
 from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.errors import SpecError
 from celery_agents.messages import Outcome, TaskOutcome
+from celery_agents.pipeline import Pipeline
 from celery_agents.presence import credit_the_dead, find_present, settle_carried_moves
 from celery_agents.watch import Unwatched, Watch
 from celery_agents.work import Work, still_open
@@ -123,6 +126,8 @@ class _Attempt:
     delivery: Delivery
     watch: Watch
     clock: Callable[[], float]
+    #: Whoever asks the delivery, as commits may be in several threads.
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, works: Sequence[Work]) -> float:
         """Find out what may be worked on, and return for how many seconds the stage is paused."""
@@ -138,21 +143,26 @@ class _Attempt:
         self.tally.count([work for work in works if not work.is_open])
         # What may have killed an earlier delivery comes last, so that the others are done before.
         new = sorted(still_open(works), key=self.delivery.is_suspect)
-        for start in range(0, len(new), WINDOW):
-            if self.watch.is_stopping():
-                break
-            if start:
-                self.delivery.settle(new[start - WINDOW : start])
-            self._window(new[start : start + WINDOW], is_after_crash=batch.carry.is_after_crash)
+        windows = [new[start : start + WINDOW] for start in range(0, len(new), WINDOW)]
+        read = partial(self._read, is_after_crash=batch.carry.is_after_crash)
+        # After a crash one thing is done after the other, so that the next one is blamed on the right agent task.
+        overlaps = len(windows) > 1 and not self.delivery.is_careful()
+        way = choose(self.agent, is_careful=self.delivery.is_careful())
+        with Pipeline(windows, read, overlaps=overlaps, clock=self.clock) as pipeline:
+            turns = _Turns(self, pipeline)
+            way(turns.in_order(), Calls(self.agent, self.stage, self.watch), turns)
+            # What these come to is recorded with the end of the delivery.
+            pipeline.commit(partial(self.commit, turns.answered), len(turns.answered))
 
-    def _window(self, works: Sequence[Work], *, is_after_crash: bool) -> None:
+    def _read(self, works: Sequence[Work], *, is_after_crash: bool) -> int:
+        """Find out all that the agents of a window need; return how many bytes were received for that."""
+        before = self.encord.bytes_received()
         listing = self.agent.label_row_options if self.agent.needs_label_rows else None
         find_present(works, self.stage, self.encord, listing)
         if is_after_crash:
             credit_the_dead(works, self.stage, self.encord)
         self._load(still_open(works))
-        self.tally.count([work for work in works if not work.is_open])
-        self._run(still_open(works))
+        return self.encord.bytes_received() - before
 
     def _load(self, works: Sequence[Work]) -> None:
         loading = providers.Loading(
@@ -164,29 +174,40 @@ class _Attempt:
             for work in still_open(works):
                 work.fail(error, "load")
 
-    def _run(self, works: Sequence[Work]) -> None:
-        """Call the agent for all, in its way, and commit as it goes."""
-        turns = _Turns(self)
-        way = choose(self.agent, is_careful=self.delivery.is_careful())
-        way(works, Calls(self.agent, self.stage, self.watch), turns)
-        self.commit(turns.answered)
-
-    def commit(self, works: Sequence[Work]) -> None:
-        self.delivery.note(None)  # a crash from here on is nobody's
-        held = self.delivery.held(still_open(works))
+    def commit(self, works: Sequence[Work], decided: Sequence[Work] = ()) -> None:
+        """Commit *works*, in any thread, and remember what *decided* came to."""
+        with self.asking:
+            self.delivery.note(None)  # a crash from here on is nobody's
+            held = self.delivery.held(still_open(works))
         commit(held, self.stage, self.encord, self.is_about_everything)
+        if decided:
+            with self.asking:
+                self.delivery.settle(decided)
 
 
 class _Turns:
-    """Lets the agents of one window begin, and commits what they answered as it goes, so that a crash loses little.
+    """Lets agents begin, and has committed what they answered as it goes, so that a crash loses little.
 
     See ``calling.Turns``: however agents are called, all of this is on the thread that executes the batch.
     """
 
-    def __init__(self, attempt: _Attempt) -> None:
+    def __init__(self, attempt: _Attempt, pipeline: Pipeline) -> None:
         self._attempt = attempt
-        self._committed_at = attempt.clock()
-        self.answered: list[Work] = []  #: not committed yet
+        self._pipeline = pipeline
+        self._through = 0
+        self._since = 0.0  #: when there was nothing answered and not handed over to be committed
+        self._decided: list[Work] = []  #: before their turn, and not recorded yet
+        self.answered: list[Work] = []  #: not handed over to be committed
+
+    def in_order(self) -> Iterator[Work]:
+        """Yield the agent tasks whose agents are to be called, each when it is read."""
+        for window in self._pipeline:
+            decided = [work for work in window if not work.is_open]
+            self._decided.extend(decided)
+            self._count(decided)
+            yield from still_open(window)
+            if self._attempt.watch.is_stopping():
+                return
 
     def may_begin(self, works: Sequence[Work]) -> bool:
         delivery = self._attempt.delivery
@@ -199,24 +220,44 @@ class _Turns:
         return True
 
     def end(self, works: Sequence[Work]) -> None:
+        self.answered.extend(work for work in works if work.is_answered)
+        self._count(works)
+
+    def _count(self, works: Sequence[Work]) -> None:
         self._attempt.tally.count(works)
-        self.answered.extend(works)
+        self._through += len(works)
+        self._pipeline.keep_ahead(self._through)
 
     def catch_up(self) -> None:
-        if self._is_due():
+        if not self.answered:
+            self._since = self._attempt.clock()
+        elif self._attempt.clock() - self._since >= self._attempt.agent.commit_interval:
             self._commit()
+        if len(self.answered) >= WINDOW:
+            self._hand_over()
+        while len(self.answered) + self._pipeline.uncommitted >= self._most():
+            if self._pipeline.uncommitted:
+                self._pipeline.await_commit()
+            else:
+                self._commit()
 
-    def _is_due(self) -> bool:
-        agent, is_careful = self._attempt.agent, self._attempt.delivery.is_careful()
-        every = min(agent.commit_every, CAREFUL_COMMIT) if is_careful else agent.commit_every
-        seconds = self._attempt.clock() - self._committed_at
-        return len(self.answered) >= every or seconds >= agent.commit_interval
+    def _most(self) -> int:
+        """How many may be answered and not committed."""
+        most = self._attempt.agent.commit_every
+        return min(most, CAREFUL_COMMIT) if self._attempt.delivery.is_careful() else most
 
     def _commit(self) -> None:
+        """Commit what is answered before anything else begins."""
+        self._hand_over()
+        while self._pipeline.uncommitted:
+            self._pipeline.await_commit()
+
+    def _hand_over(self) -> None:
+        """Have committed what is answered, and recorded what is decided."""
         if self.answered:
-            self._attempt.commit(self.answered)
-            self._attempt.delivery.settle(self.answered)
-            self.answered, self._committed_at = [], self._attempt.clock()
+            commit = partial(self._attempt.commit, self.answered, [*self._decided, *self.answered])
+            self._pipeline.commit(commit, len(self.answered))
+            self.answered, self._decided, self._since = [], [], self._attempt.clock()
 
 
 def _refuse_strangers(works: Sequence[Work], stage: AgentStage, project_hash: UUID) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from celery_agents.agent import LIST_SIZE
+from celery_agents.agent import COMMIT_EVERY, LIST_SIZE
 from celery_agents.errors import DeclarationError
 from celery_agents.retries import RetryPolicy
 from celery_agents.watch import Limits
@@ -86,7 +86,7 @@ class StageOptions:
     batched: bool = False  #: whether the agent is called with lists
     list_size: int = LIST_SIZE  #: agent tasks in one of those, at most
     concurrency: int | None = None  #: agent tasks at once; None: 1, or for ``async def`` ASYNC_CONCURRENCY
-    commit_every: int = 100  #: agent tasks after which a batch is committed as far as it is
+    commit_every: int = COMMIT_EVERY  #: agent tasks that may be answered and not committed
     commit_interval: float = 30.0  #: seconds after which the same is done
     limits: Limits = field(default_factory=Limits)  #: of each agent task
     failure_policy: FailurePolicy = (
@@ -122,7 +122,7 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         concurrency=_number_of_agent_tasks(given, "concurrency")
         if given.get("concurrency") is not None
         else None,
-        commit_every=_number_of_agent_tasks(given, "commit_every"),
+        commit_every=_number_of_agent_tasks(given, "commit_every", COMMIT_EVERY),
         commit_interval=_seconds(given, "commit_interval", 30.0),
         limits=_limits(given),
         failure_policy=_failure_policy(given),
@@ -166,8 +166,8 @@ def _checked(given: Mapping[str, Any], name: str, kind: Any, default: Any) -> An
     return value
 
 
-def _number_of_agent_tasks(given: Mapping[str, Any], name: str) -> int:
-    number = given.get(name, 100)
+def _number_of_agent_tasks(given: Mapping[str, Any], name: str, default: int = 100) -> int:
+    number = given.get(name, default)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise DeclarationError(f"{name}={number!r}: give a number of agent tasks, 1 or more.")
     return number

@@ -1,4 +1,4 @@
-"""How agents are called for the agent tasks of one window.
+"""How agents are called for the agent tasks of a batch, which come one after the other, each when it is read.
 
     turns       what each way is given: whose turn it is, and the agent
     one         one agent task: its dependencies, the agent, its answer; in a thread, or on the event loop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -18,7 +18,7 @@ from celery_agents.work import Work
 Begin: TypeAlias = "Callable[[Work], Future[None]]"
 
 
-def in_threads(works: Sequence[Work], calls: Calls, turns: Turns, *, at_once: int) -> None:
+def in_threads(works: Iterable[Work], calls: Calls, turns: Turns, *, at_once: int) -> None:
     """Call the agent in so many threads; what each agent task is given is its own."""
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="agent")
     try:
@@ -28,7 +28,7 @@ def in_threads(works: Sequence[Work], calls: Calls, turns: Turns, *, at_once: in
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def on_the_loop(works: Sequence[Work], calls: Calls, turns: Turns, *, at_once: int) -> None:
+def on_the_loop(works: Iterable[Work], calls: Calls, turns: Turns, *, at_once: int) -> None:
     """Call an agent that is a coroutine, so many at a time on the process's event loop."""
     _overlap(
         works,
@@ -38,7 +38,7 @@ def on_the_loop(works: Sequence[Work], calls: Calls, turns: Turns, *, at_once: i
     )
 
 
-def _overlap(works: Sequence[Work], at_once: int, turns: Turns, begin: Begin) -> None:
+def _overlap(works: Iterable[Work], at_once: int, turns: Turns, begin: Begin) -> None:
     running: dict[Future[None], Work] = {}
     through: SimpleQueue[Future[None]] = SimpleQueue()
     try:

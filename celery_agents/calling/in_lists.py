@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from celery_agents.agent import accept
@@ -27,10 +28,10 @@ class _Entry:
     clean_up: CleanUp = field(default_factory=CleanUp)
 
 
-def in_lists(works: Sequence[Work], calls: Calls, turns: Turns, *, size: int, at_once: int) -> None:
+def in_lists(works: Iterable[Work], calls: Calls, turns: Turns, *, size: int, at_once: int) -> None:
     """Call the agent with lists of *size* at most, whose elements *at_once* threads get from its dependencies."""
-    for start in range(0, len(works), size):
-        some = works[start : start + size]
+    waiting = iter(works)
+    while some := list(islice(waiting, size)):
         if not turns.may_begin(some):
             return
         _run(some, calls, at_once)

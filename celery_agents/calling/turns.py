@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Turns(Protocol):
-    """Whose turn it is. To be asked and told on the thread that the window was given to."""
+    """Whose turn it is. To be asked and told on the thread that the batch was given to."""
 
     def may_begin(self, works: Sequence[Work]) -> bool:
         """Whether the agent may be called for *works* now; asked right before. Once it is False nothing is begun."""
@@ -32,7 +32,7 @@ class Turns(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What all calls of one window need."""
+    """What all calls of one batch need."""
 
     agent: Agent
     stage: AgentStage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
 
@@ -15,9 +15,9 @@ from celery_agents.work import Work
 
 
 class Way(Protocol):
-    """Calls an agent for all agent tasks of a window; see the package."""
+    """Calls an agent for all agent tasks of a batch; see the package."""
 
-    def __call__(self, works: Sequence[Work], calls: Calls, turns: Turns, /) -> None:
+    def __call__(self, works: Iterable[Work], calls: Calls, turns: Turns, /) -> None:
         """Call the agent for *works*, in their order, as far as *turns* allows."""
         ...
 

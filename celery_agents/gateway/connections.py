@@ -137,6 +137,15 @@ def _leased(settings: OurRetries, policy: Retry) -> Iterator[requests.Session]:
                 session.close()
 
 
+_received = threading.local()
+
+
+def bytes_received() -> int:
+    """Return how many bytes of answers this thread has read so far, bodies as they are after decompression."""
+    number: int = getattr(_received, "bytes", 0)
+    return number
+
+
 class _Session(requests.Session):
     """A session with at most one connection to a host; used by one call at a time."""
 
@@ -151,6 +160,7 @@ class _Session(requests.Session):
         """Send a request and read the answer."""
         self.is_clean = False
         response = super().send(request, **options)
+        _received.bytes = bytes_received() + len(response.content)
         self.is_clean = True
         return response
 

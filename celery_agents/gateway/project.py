@@ -33,6 +33,7 @@ from celery_agents.gateway.classify import (
     is_outage,
 )
 from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
+from celery_agents.gateway.connections import bytes_received
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -238,6 +239,10 @@ class Gateway:
     def new_bundle(self) -> staging.StagedBundle:
         """Return an empty bundle for the writes of one agent task, which ``send`` sends later."""
         return staging.StagedBundle()
+
+    def bytes_received(self) -> int:
+        """Return how many bytes this thread has received from Encord so far; 0 where the SDK keeps that to itself."""
+        return bytes_received()
 
     def classify(self, error: BaseException) -> Trouble:
         """Return what *error* means: whether it passes, and when."""

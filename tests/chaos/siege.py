@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,6 @@ from tests.chaos.supervisor import PROCESSES, Supervisor, survive
 from tests.chaos.verdict import complaints, runs_in, told_by_encord, told_by_results, told_by_the_ledger
 from tests.worker.conftest import Site
 
-#: Agent tasks after which a batch is committed: what a crash repeats.
-COMMIT_EVERY = 10
 #: So often somebody is killed at least, however quick the others are.
 LEAST_KILLS = 2
 #: Says who is killed; another one: CHAOS_SEED=7 make chaos.
@@ -33,6 +31,7 @@ class Siege:
 
     tasks: int
     batch: int
+    commit_every: int = 10  #: agent tasks that are answered and not committed at most: what a crash repeats
     seconds_per_task: float
     every: float  #: seconds between two kills
     kills: int  #: at most
@@ -48,7 +47,7 @@ class Siege:
             pytest.mark.environment(
                 SAVES="1",
                 SECONDS_PER_TASK=str(self.seconds_per_task),
-                STAGE=json.dumps({"commit_every": COMMIT_EVERY, "retry_backoff_max": 5}),
+                STAGE=json.dumps({"commit_every": self.commit_every, "retry_backoff_max": 5}),
                 # The supervisor kills whoever it meets, and some it meets three times.
                 CONF=json.dumps({"agents_max_crashes": 1_000}),
             ),
@@ -61,6 +60,8 @@ SHORT = Siege(
 LONG = Siege(
     tasks=2_000, batch=50, seconds_per_task=0.05, every=2, kills=10_000, visibility_timeout=10, patience=600
 )
+#: Batches of several windows, which overlap until somebody is killed.
+WINDOWS = replace(LONG, tasks=4_000, batch=400, commit_every=150, seconds_per_task=0.02)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def besiege(siege: Siege, site: Site, servers: Servers, notes: Path) -> Report:
         ),
         kills=supervisor.kills,
         extra_runs=len(runs_in(notes)) - siege.tasks,
-        allowed=(crashes + failed_saves(site.sandbox)) * COMMIT_EVERY,
+        allowed=(crashes + failed_saves(site.sandbox)) * siege.commit_every,
         seconds=seconds,
     )
 

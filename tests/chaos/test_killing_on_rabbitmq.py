@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.servers import Servers
-from tests.chaos.siege import LONG, SHORT, Siege, besiege
+from tests.chaos.siege import LONG, SHORT, WINDOWS, Siege, besiege
 from tests.worker.conftest import Site
 
 pytestmark = pytest.mark.app_module("tests.chaos.app")
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.app_module("tests.chaos.app")
         # A node of its own takes ten seconds to start: here only the connections break.
         pytest.param(SHORT, "shared rabbitmq", marks=[pytest.mark.slow, *SHORT.marks()], id="short"),
         pytest.param(LONG, "rabbitmq", marks=[pytest.mark.long, *LONG.marks()], id="long"),
+        pytest.param(WINDOWS, "rabbitmq", marks=[pytest.mark.long, *WINDOWS.marks()], id="windows"),
     ],
     indirect=["servers"],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.servers import Servers
-from tests.chaos.siege import LONG, SHORT, Siege, besiege
+from tests.chaos.siege import LONG, SHORT, WINDOWS, Siege, besiege
 from tests.worker.conftest import Site
 
 pytestmark = pytest.mark.app_module("tests.chaos.app")
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.app_module("tests.chaos.app")
     [
         pytest.param(SHORT, marks=[pytest.mark.slow, *SHORT.marks()], id="short"),
         pytest.param(LONG, marks=[pytest.mark.long, *LONG.marks()], id="long"),
+        pytest.param(WINDOWS, marks=[pytest.mark.long, *WINDOWS.marks()], id="windows"),
     ],
 )
 def test_all_is_done_once(siege: Siege, notes: Path, site: Site, servers: Servers) -> None:
