@@ -9,47 +9,60 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
-from benchmarks import tables
+from benchmarks import growth, queries, starts, tables
 from benchmarks.contestants import LATENCIES, Conditions
 from benchmarks.duels import duel
-from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.scenarios import SCENARIOS
 from benchmarks.tables import Row
 
 POOLS = {"prefork": 2, "threads": 16}
+OTHERS: Mapping[str, Callable[[int], Row]] = {
+    "import": starts.imports,
+    "help": starts.command_line,
+    "start": starts.first_result,
+    "query": queries.remote_query,
+    "redis-allocator": queries.beside_redis_allocator,
+    "growth": growth.growth,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options().parse_args(arguments)
-    env = {"PROFILE": str(options.profile)} if options.profile else {}
     rows: list[Row] = []
-    for scenario, conditions in selected(options):
-        rows.append(duel(scenario, conditions, options.rounds, tasks=options.tasks, env=env))
-        tables.show(rows[-1:])
+    for measure in selected(options):
+        rows.append(measure())
+        tables.tell(rows[-1])
     tables.show(rows)
     if options.write:
         tables.write(options.write, tables.markdown(rows, about(options.rounds)))
 
 
-def selected(options: argparse.Namespace) -> Iterator[tuple[Scenario, Conditions]]:
-    """Yield what to run: what is usual, or every combination of what was named."""
-    chosen = [each for each in SCENARIOS if not options.only or each.name in options.only]
+def selected(options: argparse.Namespace) -> Iterator[Callable[[], Row]]:
+    """Yield what to measure: what is usual, or every combination of what was named."""
     is_usual = not (options.latency or options.tls or options.plain or options.pool or options.all)
-    for scenario in chosen:
-        yield from ((scenario, each) for each in scenario.usual) if is_usual else _all(scenario, options)
+    env = {"PROFILE": str(options.profile)} if options.profile else {}
+    for scenario in SCENARIOS:
+        if not options.only or scenario.name in options.only:
+            for each in scenario.usual if is_usual else _all(options):
+                yield partial(duel, scenario, each, options.rounds, tasks=options.tasks, env=env)
+    for name, measure in OTHERS.items():
+        if name in options.only if options.only else is_usual:
+            yield partial(measure, options.rounds)
 
 
-def _all(scenario: Scenario, options: argparse.Namespace) -> Iterator[tuple[Scenario, Conditions]]:
+def _all(options: argparse.Namespace) -> Iterator[Conditions]:
     latencies = options.latency or LATENCIES
     kinds = [tls for tls, is_wanted in ((False, options.plain), (True, options.tls)) if is_wanted]
     pools = options.pool or list(POOLS if options.all else ["prefork"])
     for latency, tls, pool in product(latencies, kinds or ([False, True] if options.all else [False]), pools):
-        yield scenario, Conditions(latency=latency, tls=tls, pool=pool, slots=POOLS[pool])
+        yield Conditions(latency=latency, tls=tls, pool=pool, slots=POOLS[pool])
 
 
 def about(rounds: int) -> str:
@@ -63,7 +76,7 @@ def about(rounds: int) -> str:
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [scenario.name for scenario in SCENARIOS]
+    names = [*(scenario.name for scenario in SCENARIOS), *OTHERS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument(
         "--latency", nargs="+", type=float, help="seconds that each call to Encord takes longer"

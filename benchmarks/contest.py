@@ -37,7 +37,7 @@ class Entrant:
     def __init__(self, place: Place, worker: int) -> None:
         self.contestant = place.contestant
         self.place = place
-        self._worker = worker
+        self.worker = worker
 
     def warm_up(self) -> None:
         """Have a few agent tasks done, so that all processes are up and know the project."""
@@ -48,10 +48,10 @@ class Entrant:
         """Have so many new agent tasks done, in messages of *size*."""
         tasks = self.place.fill(tasks)
         self.place.encord.reset()
-        used = trees.cpu(self._worker)
-        with trees.watched(self._worker) as peak:
+        used = trees.cpu(self.worker)
+        with trees.watched(self.worker) as peak:
             seconds = self.place.sender.ask("send", size=size)
-            used = trees.cpu(self._worker) - used
+            used = trees.cpu(self.worker) - used
         calls, connections = self.place.encord.counted()
         return Run(
             tasks=tasks,

@@ -18,6 +18,7 @@ class Companion:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.pid = process.pid
 
     def ask(self, order: str, **arguments: Any) -> Any:
         """Return what `answer` at the other end says; RuntimeError where that process has ended."""

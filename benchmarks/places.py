@@ -29,9 +29,13 @@ class Place:
 
     def fill(self, tasks: int) -> int:
         """Let so many agent tasks wait, and have the sender take them in hand; return how many these are."""
-        self.encord.add(self.project_hash, tasks - self.left())
+        self.wait(tasks)
         listed: int = self.sender.ask("take")
         return listed
+
+    def wait(self, tasks: int) -> None:
+        """Let so many agent tasks wait at the stage."""
+        self.encord.add(self.project_hash, tasks - self.left())
 
     def left(self) -> int:
         """Return how many agent tasks are still where they waited."""

@@ -45,7 +45,9 @@ def theirs(agent: str, pace: tuple[int, int, int], *, size: int = THEIR_SIZE) ->
 
 def bare(agent: str, pace: tuple[int, int, int], *, size: int = THEIR_SIZE) -> Contestant:
     """Return bare Celery with the SDK."""
-    return Contestant(name="bare Celery", app="bare", agent=agent, size=size, pace=pace, peer="encord-agents")
+    return Contestant(
+        name="bare Celery and the SDK", app="bare", agent=agent, size=size, pace=pace, peer="encord-agents"
+    )
 
 
 def batches(agent: str, pace: tuple[int, int, int]) -> Contestant:
@@ -150,6 +152,13 @@ SCENARIOS = (
         what="needs nothing, one spec a message, beside the same calls by hand",
         ours=ours("nothing", (2_000, 400, 100), size=1),
         peer=bare("same_calls", (2_000, 400, 100), size=1),
+        usual=(AT_ONCE,),
+    ),
+    Scenario(
+        name="memory",
+        what="needs nothing, beside a task that does nothing",
+        ours=ours("nothing", (10_000, 10_000, 10_000)),
+        peer=bare("nothing", (10_000, 10_000, 10_000)),
         usual=(AT_ONCE,),
     ),
     Scenario(

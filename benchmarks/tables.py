@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+# A file or a pipe has no width, and the table has nine columns.
+_CONSOLE = Console() if sys.stdout.isatty() else Console(width=220)
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 HEADINGS = (
     "what",
@@ -46,12 +49,19 @@ def spread(ratios: Sequence[float]) -> str:
     return f"{middle:.{digits}f}x ({least:.{digits}f} to {most:.{digits}f})"
 
 
+def tell(row: Row) -> None:
+    """Print one row, as soon as it is there."""
+    figures = (row.ratio, row.calls and f"{row.calls} calls", row.cpu and f"{row.cpu} of CPU", row.memory)
+    told = ", ".join(filter(None, (f"{row.theirs} → {row.ours}", *figures)))
+    _CONSOLE.print(f"{row.what}\n    {row.peer}: {told}", highlight=False)
+
+
 def show(rows: Sequence[Row]) -> None:
     """Print all rows."""
     table = Table(*HEADINGS)
     for row in rows:
         table.add_row(*astuple(row))
-    Console().print(table)
+    _CONSOLE.print(table)
 
 
 def markdown(rows: Sequence[Row], about: str) -> str:
