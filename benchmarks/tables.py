@@ -54,6 +54,7 @@ def tell(row: Row) -> None:
     figures = (row.ratio, row.calls and f"{row.calls} calls", row.cpu and f"{row.cpu} of CPU", row.memory)
     told = ", ".join(filter(None, (f"{row.theirs} → {row.ours}", *figures)))
     _CONSOLE.print(f"{row.what}\n    {row.peer}: {told}", highlight=False)
+    sys.stdout.flush()
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -38,9 +38,9 @@ def same_calls(spec: str) -> None:
 
 
 @app.task
-def compute(specs: list[str]) -> None:
+def compute(specs: str | list[str]) -> None:
     """Compute for each what `agents.compute` does."""
-    for _ in specs:
+    for _ in [specs] if isinstance(specs, str) else specs:
         agents.compute_alone()
 
 
