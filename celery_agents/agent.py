@@ -36,6 +36,7 @@ class Agent:
     label_row_options: Mapping[str, Any] = field(default_factory=dict)
     initialise_options: Mapping[str, Any] = field(default_factory=dict)
     will_set_priority: bool = False
+    deferred_saves: bool = False  #: whether what it writes by itself waits for the commit
     commit_every: int = COMMIT_EVERY  #: agent tasks that may be answered and not committed
     commit_interval: float = 30.0  #: seconds
     concurrency: int | None = None  #: agent tasks at once; None: as the kind of function suggests

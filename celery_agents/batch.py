@@ -125,6 +125,10 @@ def conclude(
     for entry in entries:
         if isinstance(entry, Work) and entry.failure is not None:
             verdict = encord.classify(entry.failure.error)
+            if not verdict.is_attempt:  # it goes round like what was not begun
+                countdown = max(countdown, verdict.retry_after or 0.0)
+                again.append(entry)
+                continue
             policy = retry.asked_by(entry.failure.error)
             is_retried, history = _judge(entry, entry.failure, batch, policy, passes=verdict.transient)
             if is_retried:
@@ -181,7 +185,16 @@ def _judge(
     return is_retried, (*earlier, error)
 
 
+#: Why there is no outcome of what was put off until nobody waited any more.
+_NOT_BEGUN = TaskError(
+    type="celery_agents.gateway.permits.NoPermitError",
+    detail="The rate limit (agents_rate_limit) allowed no call to Encord in time.",
+    step="load",
+    transient=True,
+)
+
+
 def _given_up(raw: object, carry: Carry) -> TaskOutcome:
     spec = TaskSpec.decode(raw)
-    *earlier, error = carry.errors[spec.uuid]
+    *earlier, error = carry.errors.get(spec.uuid, (_NOT_BEGUN,))
     return TaskOutcome.of(spec, Outcome.FAILED, error=error, earlier_errors=tuple(earlier))

@@ -70,7 +70,9 @@ def claim(
             raise
         logger.warning("The sweep goes on without the ledger, so something may be sent twice: %s", error)
         return messages
-    if claimed.held_by_others and on_skipped is not None:
+    if not claimed.held_by_others:
+        return messages
+    if on_skipped is not None:
         on_skipped(claimed.held_by_others)
     return [
         Outgoing(message.message_id, kept)

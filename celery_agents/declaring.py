@@ -57,6 +57,7 @@ def declared(stage: str | UUID, function: Callable[..., Any], options: StageOpti
         label_row_options=options.label_row_options,
         initialise_options=options.initialise_options,
         will_set_priority=options.will_set_priority,
+        deferred_saves=options.deferred_saves,
         commit_every=options.commit_every,
         commit_interval=options.commit_interval,
         concurrency=options.concurrency,

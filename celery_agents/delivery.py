@@ -209,8 +209,9 @@ class Ledgered:
         self._token, self._deliveries, self._death = taken.token, taken.deliveries, taken.death
         self._crashes = dict(taken.crashes)
         self._is_cancelled = taken.is_cancelled
-        for work in works:
-            self._decide(work, taken)
+        if taken.is_cancelled or taken.crashes or len(taken.granted) < len(works):
+            for work in works:
+                self._decide(work, taken)
         return 0.0 if taken.is_cancelled else taken.paused_for
 
     def _decide(self, work: Work, taken: Takeover) -> None:
@@ -346,23 +347,23 @@ class Ledgered:
         anew: bool = False,
         insists: bool = False,
     ) -> None:
-        new = [each for each in outcomes if each.task_uuid and each.task_uuid not in self._settled]
-        settlements = [
-            Settlement(each, attempts=1 + tries(each.earlier_errors), spec=specs.get(each.task_uuid))
-            for each in new
-        ]
+        new = (
+            [each for each in outcomes if each.task_uuid not in self._settled] if self._settled else outcomes
+        )
+        settlements = [_settlement(each, specs) for each in new] if specs else new
         for pause in INSISTING if insists else INSISTING[:1]:
             if pause:  # sleep(0) hands the processor over, which costs as much as the rest
                 time.sleep(pause)
             if not (settlements or is_last) or self._settle(
                 settlements, is_last=is_last, anew=anew or insists or is_last
             ):
-                self._settled.update(each.task_uuid for each in new if each.task_uuid)
+                if not is_last:
+                    self._settled.update(each.task_uuid for each in new if each.task_uuid)
                 return
             if self._clock() - self._heard_at > self._grace:
                 return
 
-    def _settle(self, settlements: Sequence[Settlement], *, is_last: bool, anew: bool) -> bool:
+    def _settle(self, settlements: Sequence[TaskOutcome | Settlement], *, is_last: bool, anew: bool) -> bool:
         """Return whether it is recorded; what is not is recorded with the next, or at the end."""
         left_out = self._ask(
             lambda ledger, stage: ledger.settle(
@@ -374,6 +375,11 @@ class Ledgered:
         if left_out and self._message_id in left_out.values():
             self._is_superseded = True
         return left_out is not None
+
+
+def _settlement(outcome: TaskOutcome, specs: Mapping[UUID | None, str]) -> TaskOutcome | Settlement:
+    spec = specs.get(outcome.task_uuid)
+    return Settlement(outcome, 1 + tries(outcome.earlier_errors), spec) if spec is not None else outcome
 
 
 def _identified(spec: object) -> tuple[UUID | None, str]:

@@ -166,7 +166,12 @@ class _Attempt:
 
     def _load(self, works: Sequence[Work]) -> None:
         loading = providers.Loading(
-            self.encord, self.stage, self.agent.initialise_options, self.is_about_everything, self.watch
+            self.encord,
+            self.stage,
+            self.agent.initialise_options,
+            self.is_about_everything,
+            self.watch,
+            defers_writes=self.agent.deferred_saves,
         )
         try:
             providers.load(self.agent.plan.needs, works, loading)

@@ -51,6 +51,7 @@ _OUR_OPTIONS = frozenset(
         "commit_every",
         "commit_interval",
         "concurrency",
+        "deferred_saves",
         "failure_policy",
         "list_size",
         "soft_time_limit",
@@ -92,6 +93,7 @@ class StageOptions:
     failure_policy: FailurePolicy = (
         "all"  #: a message ends in FAILURE where all, any or never one of them FAILED
     )
+    deferred_saves: bool = False  #: whether what the agent writes by itself waits for the commit
     will_set_priority: bool = False
     label_row_options: Mapping[str, Any] = field(default_factory=dict)  #: for ``Project.list_label_rows_v2``
     initialise_options: Mapping[str, Any] = field(
@@ -126,6 +128,7 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
         commit_interval=_seconds(given, "commit_interval", 30.0),
         limits=_limits(given),
         failure_policy=_failure_policy(given),
+        deferred_saves=_checked(given, "deferred_saves", bool, default=False),
         will_set_priority=_checked(given, "will_set_priority", bool, default=False),
         label_row_options=_arguments(given, "label_row_metadata_include_args"),
         initialise_options=_arguments(given, "label_row_initialise_labels_args"),

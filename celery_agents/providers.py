@@ -30,6 +30,7 @@ class Loading:
     initialise_options: Mapping[str, Any]
     is_about_everything: Callable[[Exception], bool]
     watch: Watch = field(default_factory=Unwatched)  #: who is told of progress
+    defers_writes: bool = False  #: whether what agents write without a bundle waits for the commit
 
 
 Loader = Callable[[Sequence[Work], Loading], None]
@@ -43,6 +44,8 @@ class Provider:
     load: Loader
     needs_label_rows: bool  #: whether ``work.row`` must be there before
 
+
+AGENT_TASK = "encord.workflow.stages.agent.AgentTask"
 
 PROVIDERS: dict[str, Provider] = {}
 #: Those whose value is the same for all agent tasks of a stage, and what it is.
@@ -74,14 +77,15 @@ def load(type_names: Collection[str], works: Sequence[Work], loading: Loading) -
     for name, provider in PROVIDERS.items():
         if name in type_names:
             provider.load(still_open(works), loading)
+    if loading.defers_writes:
+        for work in still_open(works):
+            loading.encord.defer_writes(work.staged, work.row, work.values.get(AGENT_TASK))
 
 
-@provides("encord.workflow.stages.agent.AgentTask")
+@provides(AGENT_TASK)
 def _agent_tasks(works: Sequence[Work], loading: Loading) -> None:
     for work in works:
-        work.values["encord.workflow.stages.agent.AgentTask"] = work.task or loading.encord.agent_task(
-            work.spec, loading.stage
-        )
+        work.values[AGENT_TASK] = work.task or loading.encord.agent_task(work.spec, loading.stage)
 
 
 def _same_for_all(type_name: str, value: Callable[[Gateway, AgentStage], Any]) -> None:

@@ -15,6 +15,7 @@ from celery_agents.bases import inherited_options, task_base
 from celery_agents.declaring import StageAgent, declared, name_of, project_uuid, stage_identity
 from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
+from celery_agents.permits import Permits
 from celery_agents.policies import ExecutionPolicy
 from celery_agents.producer import TaskFilters, asked, beat
 from celery_agents.settings import Settings
@@ -94,9 +95,15 @@ class QueueRunner:
             self._user_client,
             self.settings.call_timeout,
             keep_connections=self.settings.keep_connections,
+            permit=self._permit(),
         )
         # Threads that come here at once get the same one: cached_property itself takes no lock.
         return cast("Gateway", vars(self).setdefault("gateway", opened))
+
+    def _permit(self) -> Callable[[float], float] | None:
+        """Return what is to be asked before each call to Encord, where there is a rate limit."""
+        rate = self.settings.rate_limit
+        return Permits(self.ledger, rate).await_one if rate and self.ledger else None
 
     @property
     def client(self) -> EncordUserClient:
@@ -153,12 +160,13 @@ class QueueRunner:
         ``will_set_priority``. Ours: ``name`` (of the Celery task; by default made of project and stage, so that it
         does not change when a module is renamed or run as a script), ``batch_size`` (100), ``failure_policy``
         (``"all"``, ``"any"``, ``"never"``), ``concurrency`` (agent tasks at once: 1, or 16 for ``async def``),
-        ``batched`` and ``list_size`` (the agent gets lists, see docs/agents.md). Celery's retry options
-        ``autoretry_for``, ``dont_autoretry_for``, ``max_retries``, ``retry_backoff``, ``retry_backoff_max``,
-        ``retry_jitter``, applied per agent task. Celery's task options, such as ``queue``, ``priority``,
-        ``rate_limit``, ``time_limit`` and ``expires``; ``bind=True`` gives the agent its Celery task as the first
-        argument; ``base``, a class of Celery tasks, and ``before_start``, ``on_success``, ``on_failure``,
-        ``on_retry`` and ``after_return`` are for each message.
+        ``batched`` and ``list_size`` (the agent gets lists), ``deferred_saves`` (what the agent saves by itself is sent
+        with the batch; for all of these see docs/agents.md). Celery's retry options ``autoretry_for``,
+        ``dont_autoretry_for``, ``max_retries``, ``retry_backoff``, ``retry_backoff_max``, ``retry_jitter``, applied per
+        agent task. Celery's task options, such as ``queue``, ``priority``, ``rate_limit``, ``time_limit`` and
+        ``expires``; ``bind=True`` gives the agent its Celery task as the first argument; ``base``, a class of Celery
+        tasks, and ``before_start``, ``on_success``, ``on_failure``, ``on_retry`` and ``after_return`` are for each
+        message.
 
         Declaring a stage again with a new runner, as a notebook does, replaces its agent.
 

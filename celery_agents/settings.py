@@ -8,12 +8,18 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from celery import Celery
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from celery.utils.time import rate
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from celery_agents.errors import SetupError
 
 #: What each setting's name begins with in Celery's configuration.
 PREFIX = "agents_"
+
+NO_LEDGER_TO_LIMIT = (
+    "agents_rate_limit holds for all workers together, which they agree on in the ledger, and the app has none: set "
+    "agents_ledger_url to a Redis or Valkey, or leave agents_rate_limit out."
+)
 
 #: Schemes of Celery's that name a Redis, and how the ledger's client spells them.
 _REDIS_SCHEMES = {
@@ -40,6 +46,8 @@ class Settings(BaseModel):
     call_timeout: float = Field(30.0, ge=1)
     #: Whether calls to Encord use the connection of an earlier call.
     keep_connections: bool = True
+    #: Calls to Encord a second, of all processes that have a project together; None: as they come.
+    rate_limit: float | None = None
     #: Longest task spec that is read; real ones have about 400 bytes.
     max_spec_bytes: int = Field(64 * 1024, ge=1024)
     #: Longest message, all its specs together, that is read.
@@ -66,9 +74,26 @@ class Settings(BaseModel):
         given = {name: value for name, value in found.items() if value is not unset}
         given["ledger_url"] = (given["ledger_url"] or None) if "ledger_url" in given else _redis_of(app)
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
             raise SetupError(_complaint(error)) from None
+        if settings.rate_limit is not None and settings.ledger_url is None:
+            raise SetupError(NO_LEDGER_TO_LIMIT)
+        return settings
+
+    @field_validator("rate_limit", mode="before")
+    @classmethod
+    def _calls_a_second(cls, given: object) -> float | None:
+        """Read a rate as Celery spells those of tasks. Less than one a second would let no batch get to its end."""
+        if given is None:
+            return None
+        try:
+            calls = float(rate(given))
+        except (KeyError, TypeError, ValueError):
+            calls = 0.0
+        if not 1 <= calls < float("inf"):
+            raise ValueError("give calls a second, one or more: 20, '20/s' or '1200/m'")
+        return calls
 
 
 def _refuse_unknown(app: Celery, known: Any) -> None:

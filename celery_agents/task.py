@@ -334,7 +334,9 @@ def _why_again(execution: Execution) -> str:
     of_all = f"{number} of {execution.total} agent tasks go round again"
     if not execution.trouble:
         reason = (
-            "the stage is paused" if execution.countdown else "the worker is stopping, or the time limit near"
+            "Encord is not to be called now"
+            if execution.countdown
+            else "the worker is stopping, or the time limit near"
         )
         return f"{of_all}: {reason}"
     latest = execution.trouble[-1]

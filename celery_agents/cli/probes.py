@@ -147,6 +147,9 @@ def ledger(app: Celery, runners: Iterable[QueueRunner]) -> Iterator[Finding]:
             yield ok("ledger", each.check() if each else "")
         except LedgerError as error:
             yield failed("ledger", str(error))
+    if settings.rate_limit:
+        limit = f"{settings.rate_limit:g} calls to Encord a second, for all processes of a project together"
+        yield ok("rate limit", limit)
 
 
 def backend(app: Celery) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from encord.exceptions import (
 )
 
 from celery_agents.errors import DownloadError, LedgerError
+from celery_agents.gateway.permits import NoPermitError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Trouble:
     had_effect: bool | None = (
         False  #: whether a write may have taken place: no, or None for "cannot be known"
     )
+    is_attempt: bool = True  #: whether Encord was asked at all
 
 
 PERMANENT = Trouble(transient=False)
@@ -46,6 +48,7 @@ def _rate_limited(error: EncordException) -> Trouble:
         transient=True,
         is_rate_limit=True,
         retry_after=None if retry_after is None else float(retry_after),
+        is_attempt=not isinstance(error, NoPermitError),
     )
 
 

@@ -19,6 +19,7 @@ from encord.user_client import EncordUserClient
 from celery_agents._version import __version__
 from celery_agents.errors import SetupError
 from celery_agents.gateway.connections import our_retries
+from celery_agents.gateway.permits import Permit
 
 #: Seconds that one call may hold a worker, unless it is told otherwise. The SDK's own limits are 180 s to connect and
 #: as much for each wait for a piece of the answer.
@@ -32,7 +33,7 @@ _HOW_TO_GET_A_KEY = "see https://docs.encord.com/platform-documentation/General/
 
 
 def requests_settings(
-    call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True
+    call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True, permit: Permit | None = None
 ) -> RequestsSettings:
     """Return settings under which no call takes longer than *call_timeout* seconds.
 
@@ -45,7 +46,7 @@ def requests_settings(
     return RequestsSettings(
         max_retries=0,
         backoff_factor=CONNECT_PAUSE,
-        connection_retries=our_retries(1, call_timeout, keep=keep_connections),
+        connection_retries=our_retries(1, call_timeout, keep=keep_connections, permit=permit),
         connect_timeout=connect,  # type: ignore[arg-type]  # requests takes fractions
         read_timeout=answer,  # type: ignore[arg-type]
         write_timeout=answer,  # type: ignore[arg-type]
@@ -53,14 +54,18 @@ def requests_settings(
 
 
 def bounded(
-    given: EncordUserClient, call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True
+    given: EncordUserClient,
+    call_timeout: float = CALL_TIMEOUT,
+    *,
+    keep_connections: bool = True,
+    permit: Permit | None = None,
 ) -> EncordUserClient:
     """Return a client with the key, domain and tracing of *given* that waits in no call either.
 
     Besides holding a worker, a retry inside the SDK hides what happened: one that repeats a move whose answer was lost
     is told that the agent task has left the stage, as if somebody else had moved it.
     """
-    ours = requests_settings(call_timeout, keep_connections=keep_connections)
+    ours = requests_settings(call_timeout, keep_connections=keep_connections, permit=permit)
     config = copy.copy(given.user_config.config)
     config.requests_settings = replace(
         ours,
@@ -76,7 +81,9 @@ def bounded(
     return EncordUserClient(user_config, Querier(user_config))
 
 
-def open_client(call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True) -> EncordUserClient:
+def open_client(
+    call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = True, permit: Permit | None = None
+) -> EncordUserClient:
     """Return a client authenticated with the key that the environment names. No network is used.
 
     Raises:
@@ -88,7 +95,9 @@ def open_client(call_timeout: float = CALL_TIMEOUT, *, keep_connections: bool = 
     try:
         return EncordUserClient.create_with_ssh_private_key(
             key,
-            requests_settings=requests_settings(call_timeout, keep_connections=keep_connections),
+            requests_settings=requests_settings(
+                call_timeout, keep_connections=keep_connections, permit=permit
+            ),
             user_agent_suffix=f"celery-agents/{__version__}",
             **options,
         )

@@ -38,6 +38,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import Retry
 
 from celery_agents.deadlines import BoundedResponse, seconds_left, until
+from celery_agents.gateway.permits import Permit, await_permit
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +60,24 @@ class OurRetries(int):
     Attributes:
         call_timeout: Seconds that one call may take in all.
         keep: Whether its connections are kept for the next call.
+        permit: Asked before each call.
     """
 
     call_timeout: float
     keep: bool
+    permit: Permit | None
 
 
-def our_retries(times: int, call_timeout: float, *, keep: bool) -> int:
+def our_retries(times: int, call_timeout: float, *, keep: bool, permit: Permit | None) -> int:
     """Return *times* for ``RequestsSettings.connection_retries``, with which a client's calls go through here.
 
     Where the SDK is not as we know it, its own sessions stay: each call a connection, each wait bounded, but not their
-    sum. That is said once.
+    sum, and no permit asked for. That is said once.
     """
     if not _is_in_place():
         return times
     marked = OurRetries(times)
-    marked.call_timeout, marked.keep = call_timeout, keep
+    marked.call_timeout, marked.keep, marked.permit = call_timeout, keep, permit
     return marked
 
 
@@ -90,8 +93,8 @@ def _is_in_place() -> bool:
     ):
         logger.warning(
             "encord.http.querier.create_new_session is not what it was, so each call to Encord opens a connection of "
-            "its own and agents_call_timeout bounds each wait for Encord, not their sum. A newer celery-agents may "
-            "know this encord."
+            "its own, agents_call_timeout bounds each wait for Encord, not their sum, and agents_rate_limit limits "
+            "nothing. A newer celery-agents may know this encord."
         )
         return False
     for home in homes:
@@ -124,10 +127,12 @@ def _policy(*arguments: Any) -> Retry:
 @contextmanager
 def _leased(settings: OurRetries, policy: Retry) -> Iterator[requests.Session]:
     """Hand out a session for one call, and end the call when its time is up."""
+    deadline = time.monotonic() + settings.call_timeout
+    await_permit(settings.permit, settings.call_timeout)
     pool = _pool
     session = pool.take() if settings.keep else _Session()
     session.adapter.max_retries = policy
-    with until(time.monotonic() + settings.call_timeout):
+    with until(deadline):
         try:
             yield session
         finally:

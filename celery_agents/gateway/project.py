@@ -34,6 +34,8 @@ from celery_agents.gateway.classify import (
 )
 from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
 from celery_agents.gateway.connections import bytes_received
+from celery_agents.gateway.deferring import defer_row, defer_task
+from celery_agents.gateway.permits import BEFORE_WORK, Permit, waiting_at_most
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -52,6 +54,7 @@ class Gateway:
             domain are used, but no call waits and retries inside the SDK.
         call_timeout: Seconds that one call to Encord may take.
         keep_connections: Whether a call may use the connection of an earlier one.
+        permit: Asked before each call, where there is a rate limit.
     """
 
     def __init__(
@@ -61,19 +64,20 @@ class Gateway:
         call_timeout: float = CALL_TIMEOUT,
         *,
         keep_connections: bool = True,
+        permit: Permit | None = None,
     ) -> None:
         self.project_hash = project_hash
         self._given_client = user_client
         self._call_timeout = call_timeout
-        self._keep_connections = keep_connections
+        self._connecting: dict[str, Any] = {"keep_connections": keep_connections, "permit": permit}
         self._opening = threading.RLock()
 
     @cached_property
     def client(self) -> EncordUserClient:
         """The authenticated client. Raises SetupError where there is no key."""
         if self._given_client is not None:
-            return bounded(self._given_client, self._call_timeout, keep_connections=self._keep_connections)
-        return open_client(self._call_timeout, keep_connections=self._keep_connections)
+            return bounded(self._given_client, self._call_timeout, **self._connecting)
+        return open_client(self._call_timeout, **self._connecting)
 
     @property
     def domain(self) -> str:
@@ -150,6 +154,7 @@ class Gateway:
         """Yield the agent tasks at *stage*, page by page; *filters* are those of ``AgentStage.get_tasks``."""
         yield from stage.get_tasks(**filters)
 
+    @waiting_at_most(BEFORE_WORK)
     def tasks_at(self, stage: AgentStage, data_hashes: Iterable[UUID]) -> dict[UUID, AgentTask]:
         """Return those agent tasks of these data units that are at *stage* now, by their UUID."""
         hashes = list(dict.fromkeys(data_hashes))
@@ -183,6 +188,7 @@ class Gateway:
         )
         return task
 
+    @waiting_at_most(BEFORE_WORK)
     def label_rows(self, specs: Sequence[TaskSpec], options: Mapping[str, Any]) -> dict[UUID, LabelRowV2]:
         """Return the label row of each spec's data unit and branch, by agent task UUID, in one call.
 
@@ -239,6 +245,15 @@ class Gateway:
     def new_bundle(self) -> staging.StagedBundle:
         """Return an empty bundle for the writes of one agent task, which ``send`` sends later."""
         return staging.StagedBundle()
+
+    def defer_writes(
+        self, staged: staging.StagedBundle, row: LabelRowV2 | None, task: AgentTask | None
+    ) -> None:
+        """Have what is written through *row* and *task* put into *staged*, unless the call names another bundle."""
+        if row is not None:
+            defer_row(row, staged)
+        if task is not None:
+            defer_task(task, staged)
 
     def bytes_received(self) -> int:
         """Return how many bytes this thread has received from Encord so far; 0 where the SDK keeps that to itself."""

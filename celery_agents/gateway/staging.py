@@ -7,17 +7,30 @@ that fails takes back its own writes only, and a refused bundle can be tried aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 from uuid import UUID
 
 from encord.http.bundle import Bundle
+from encord.objects.bundled_operations import (
+    BundledSaveRowsPayload,
+    BundledWorkflowCompletePayload,
+    BundledWorkflowReopenPayload,
+)
 from encord.workflow.common import BundledMoveTasksPayload, BundledWorkflowActionPayload
 from encord.workflow.stages.agent import _ActionPathway
 
+#: What takes an agent task to another stage.
+_MOVES = (
+    BundledWorkflowActionPayload,
+    BundledMoveTasksPayload,
+    BundledWorkflowCompletePayload,
+    BundledWorkflowReopenPayload,
+)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Write:
     operation: Callable[..., Any]
     result_mapper: Any
@@ -26,7 +39,17 @@ class _Write:
 
     @property
     def moves_a_task(self) -> bool:
-        return isinstance(self.payload, BundledWorkflowActionPayload | BundledMoveTasksPayload)
+        return isinstance(self.payload, _MOVES)
+
+    @property
+    def turn(self) -> tuple[bool, bool]:
+        """What is sent together, in this order: a row that is to be validated has no other validated as well."""
+        return self.moves_a_task, bool(getattr(self.payload, "validate_before_saving", False))
+
+    @property
+    def what(self) -> object:
+        """What a later write of the same puts aside: a save has all labels of its row. Other writes stand alone."""
+        return tuple(self.payload.uids) if isinstance(self.payload, BundledSaveRowsPayload) else self
 
     def replay(self, bundle: Bundle) -> None:
         # The SDK joins payloads by extending the first one's lists, so each replay needs lists of its own.
@@ -46,42 +69,43 @@ class StagedBundle(Bundle):
 
     def __init__(self) -> None:
         super().__init__()
-        self._writes: list[_Write] = []
+        self._writes: dict[object, _Write] = {}  #: by ``_Write.what``
 
     def add(self, operation: Any, result_mapper: Any, payload: Any, limit: int) -> None:
         """Hold one write back; called by the SDK's methods that take ``bundle=``."""
-        self._writes.append(_Write(operation, result_mapper, payload, limit))
+        write = _Write(operation, result_mapper, payload, limit)
+        self._writes[write.what] = write
 
     def execute(self) -> None:
         """Send now what was held back: the agent asked for it."""
         send([self])
         self._writes.clear()
 
-    def writes(self, *, moves: bool) -> list[_Write]:
-        """Return what is held back: the moves of agent tasks, or everything else."""
-        return [write for write in self._writes if write.moves_a_task is moves]
+    def writes(self) -> Sequence[_Write]:
+        """Return what is held back, in the order in which it was put in."""
+        return tuple(self._writes.values())
 
     @property
     def has_moves(self) -> bool:
         """Whether the agent put in a move of an agent task."""
-        return any(write.moves_a_task for write in self._writes)
+        return any(write.moves_a_task for write in self.writes())
 
     def take_pathway(self) -> UUID | str | None:
         """Take out the pathway that the agent chose by ``task.proceed(..., bundle=bundle)``, if it did."""
         chosen = None
-        for write in self.writes(moves=True):
+        for write in self.writes():
             if isinstance(write.payload, BundledWorkflowActionPayload):
                 action = cast("_ActionPathway", write.payload.actions[0])
                 chosen = action.pathway_uuid or action.pathway_name
-                self._writes.remove(write)
+                del self._writes[write.what]
         return chosen
 
 
 def send(staged: Iterable[StagedBundle]) -> None:
     """Send the writes of several agent tasks in as few requests as possible: everything else first, then moves."""
-    bundles = list(staged)
-    for moves in (False, True):
+    writes = [write for each in staged for write in each.writes()]
+    for turn in sorted({write.turn for write in writes}):
         with Bundle() as bundle:
-            for each in bundles:
-                for write in each.writes(moves=moves):
+            for write in writes:
+                if write.turn == turn:
                     write.replay(bundle)

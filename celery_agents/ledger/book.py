@@ -9,6 +9,7 @@ from celery_agents.ledger.asking import Asking
 from celery_agents.ledger.claiming import Claiming
 from celery_agents.ledger.connection import Connection
 from celery_agents.ledger.keys import DEFAULT_PREFIX, Keys
+from celery_agents.ledger.limiting import Limiting
 from celery_agents.ledger.listening import Listening
 from celery_agents.ledger.marking import Marking
 from celery_agents.ledger.part import Retention
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 
-class Ledger(Claiming, Recording, Marking, Asking, Listening):
+class Ledger(Claiming, Recording, Marking, Asking, Listening, Limiting):
     """What is in flight in one project, what became of it, and what failed.
 
     Each operation is one round trip, takes thousands of agent tasks at once, may be repeated, and raises LedgerError

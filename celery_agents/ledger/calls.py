@@ -10,13 +10,16 @@ from celery_agents.ledger.scripts import Call, Packed
 
 @dataclass(frozen=True)
 class OnClaims(Call):
-    """What is about the claims of a stage, see ``claims.lua``."""
+    """What is about the claims of a stage, see ``claims.lua``, and what their entries lead to, see ``records.lua``."""
 
     holders: Key
     queued: Key
     running: Key
     sizes: Key
     batches: Key
+    outcomes: Key
+    outcome_times: Key
+    stage: str
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,6 @@ class TakeOver(OnClaims):
     cancelled: Key
     pause: Key
     crashes: Key
-    outcomes: Key
-    stage: str
     message_id: str
     ttl: int
     crashes_kept: int
@@ -59,6 +60,7 @@ class NoteRunning(Call):
     """``task_uuid`` is empty between two agent tasks."""
 
     holders: Key
+    sizes: Key
     message: Key
     cancelled: Key
     pause: Key
@@ -90,17 +92,14 @@ class Hold(OnClaims):
 
 @dataclass(frozen=True)
 class Settle(OnClaims):
-    """``settled`` is what ``records.encode`` gives."""
+    """``singles`` and ``groups`` are what ``records`` and ``groups`` give of them."""
 
     message: Key
     crashes: Key
-    outcomes: Key
-    outcome_times: Key
-    by_data: Key
     failures: Key
     failure_times: Key
     stages: Key
-    stage: str
+    holders_prefix: str
     message_id: str
     token: str
     is_last: bool
@@ -108,7 +107,8 @@ class Settle(OnClaims):
     most_outcomes: int
     failures_kept: int
     most_failures: int
-    settled: str
+    singles: str
+    groups: str
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,40 @@ class WhoHolds(OnClaims):
 
 @dataclass(frozen=True)
 class LookUp(Call):
-    """Read records; ``store`` and ``times`` are those of outcomes or those of failures."""
+    """Read outcomes."""
+
+    outcomes: Key
+    outcome_times: Key
+    stages: Key
+    holders_prefix: str
+    kept: int
+    longest: int
+    uuids: Packed
+
+
+@dataclass(frozen=True)
+class Search(Call):
+    """Read a page of *size* outcomes, and find some by their data hashes."""
+
+    outcomes: Key
+    outcome_times: Key
+    holders_prefix: str
+    kept: int
+    longest: int
+    data_hashes: Packed
+    cursor: str
+    size: int
+
+
+@dataclass(frozen=True)
+class FailuresOf(Call):
+    """Read failures."""
 
     store: Key
     times: Key
-    by_data: Key
     stages: Key
     kept: int
     longest: int
-    is_by_data: bool
     uuids: Packed
 
 
@@ -179,6 +204,15 @@ class Pause(Call):
 
     pause: Key
     ttl: int
+
+
+@dataclass(frozen=True)
+class Permit(Call):
+    """Ask to call Encord. Times are in microseconds."""
+
+    next_call: Key
+    apart: int
+    longest: int
 
 
 @dataclass(frozen=True)

@@ -39,26 +39,21 @@ class Claiming(Part):
             ttl: How long a message may wait in its queue before a sweep may send its agent tasks once more.
             force: Take what others hold as well; what they are running is then not committed.
         """
+        unique = {id_: tuple(dict.fromkeys(uuids)) for id_, uuids in batches.items()}
         call = calls.Claim(
-            **self.keys.claims(stage_uuid),
+            **self._about_claims(stage_uuid),
             cancelled=self.keys.cancelled,
             ttl=milliseconds(ttl),
             is_forced=force,
-            rest=pairs(batches),
+            rest=pairs(unique),
         )
         reply = self._connection.run(call)
         refused = {(wanted_by, UUID(uuid)): holder for wanted_by, uuid, holder in groups(reply, 3)}
-        return Claimed(
-            granted={
-                id_: tuple(
-                    uuid
-                    for uuid in dict.fromkeys(uuids)
-                    if not refused or (plain_id(id_), uuid) not in refused
-                )
-                for id_, uuids in batches.items()
-            },
-            held_by_others={uuid: holder for (_, uuid), holder in refused.items()},
-        )
+        granted = {
+            id_: tuple(uuid for uuid in uuids if (plain_id(id_), uuid) not in refused) if refused else uuids
+            for id_, uuids in unique.items()
+        }
+        return Claimed(granted, {uuid: holder for (_, uuid), holder in refused.items()})
 
     def confirm(self, stage_uuid: UUID, message_ids: Collection[str], ttl: float) -> int:
         """Let claims of messages that are in their queue by now last longer; return how many there are.
@@ -69,8 +64,8 @@ class Claiming(Part):
             ttl: As for ``claim``.
         """
         ids = tuple(map(plain_id, message_ids))
-        claims = self.keys.claims(stage_uuid)
-        return int(self._connection.run(calls.Confirm(**claims, ttl=milliseconds(ttl), rest=ids)))
+        call = calls.Confirm(**self._about_claims(stage_uuid), ttl=milliseconds(ttl), rest=ids)
+        return int(self._connection.run(call))
 
     def take_over(
         self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID], ttl: float
@@ -79,31 +74,30 @@ class Claiming(Part):
 
         Not granted is what another message holds, and what an earlier delivery of this message has settled.
         """
-        id_, keys = plain_id(message_id), self.keys
+        id_, keys, wanted = plain_id(message_id), self.keys, dict.fromkeys(task_uuids)
         call = calls.TakeOver(
-            **keys.claims(stage_uuid),
+            **self._about_claims(stage_uuid),
             message=keys.message(id_),
             cancelled=keys.cancelled,
             pause=keys.pause(stage_uuid),
             crashes=keys.crashes,
-            outcomes=keys.outcomes,
-            stage=stage_uuid.hex,
             message_id=id_,
             ttl=milliseconds(ttl),
             crashes_kept=milliseconds(CRASHES_KEPT),
             longest=RECORD_LIMIT,
-            task_uuids=packed(dict.fromkeys(task_uuids)),
+            task_uuids=packed(wanted),
         )
         token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = (
             self._connection.run(call)
         )
         held_by_others = {UUID(uuid): holder for uuid, holder in groups(refused, 2)}
-        ended = [uuid for uuid, _ in groups(settled, 2)]
+        ended = {UUID(uuid) for uuid, _ in groups(settled, 2)}
         records, _ = decoded((f"{uuid}/{stage_uuid.hex}", value) for uuid, value in groups(settled, 2))
+        granted = frozenset(wanted)
         return Takeover(
             token=int(token),
             # A record that cannot be read any more is still that of a settled agent task.
-            granted=frozenset(task_uuids) - held_by_others.keys() - {UUID(uuid) for uuid in ended},
+            granted=granted - held_by_others.keys() - ended if held_by_others or ended else granted,
             held_by_others=held_by_others,
             settled={record.task_uuid: record for record in records},
             deliveries=deliveries,
@@ -120,8 +114,10 @@ class Claiming(Part):
         If the delivery dies, this is the suspect of the next. It stays noted until ``settle``, or the next note.
         """
         id_, keys = plain_id(message_id), self.keys
+        claims = keys.claims(stage_uuid)
         call = calls.NoteRunning(
-            holders=keys.claims(stage_uuid)["holders"],
+            holders=claims["holders"],
+            sizes=claims["sizes"],
             message=keys.message(id_),
             cancelled=keys.cancelled,
             pause=keys.pause(stage_uuid),
@@ -147,7 +143,7 @@ class Claiming(Part):
         """
         id_, keys = plain_id(message_id), self.keys
         call = calls.Hold(
-            **keys.claims(stage_uuid),
+            **self._about_claims(stage_uuid),
             message=keys.message(id_),
             cancelled=keys.cancelled,
             pause=keys.pause(stage_uuid),
@@ -190,17 +186,17 @@ class Claiming(Part):
         )
 
     def _release(self, stage_uuid: UUID, id_: str, task_uuids: Packed, *, queued_only: bool = False) -> int:
-        claims = self.keys.claims(stage_uuid)
+        claims = self._about_claims(stage_uuid)
         call = calls.Release(**claims, message_id=id_, is_queued_only=queued_only, task_uuids=task_uuids)
         return int(self._connection.run(call))
 
     def in_flight(self, stage_uuid: UUID) -> int:
         """Return how many agent tasks of a stage are claimed."""
-        return int(self._connection.run(calls.InFlight(**self.keys.claims(stage_uuid))))
+        return int(self._connection.run(calls.InFlight(**self._about_claims(stage_uuid))))
 
     def who_holds(self, stage_uuid: UUID, task_uuids: Collection[UUID]) -> dict[UUID, Claim]:
         """Return the claims on these agent tasks; those that nobody claims are left out."""
-        call = calls.WhoHolds(**self.keys.claims(stage_uuid), task_uuids=packed(task_uuids))
+        call = calls.WhoHolds(**self._about_claims(stage_uuid), task_uuids=packed(task_uuids))
         return {
             UUID(uuid): Claim(message_id, bool(is_queued), int(left) / 1000)
             for uuid, message_id, is_queued, left in groups(self._connection.run(call), 4)

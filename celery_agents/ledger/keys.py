@@ -5,7 +5,8 @@ touch several. What is about agent tasks lies in hashes with a sorted set beside
 task: their number is bounded by the script that writes, the set gives the order, and a script needs to be told a
 handful of keys for a thousand agent tasks. Each key's expiry is set by the script that writes it.
 
-    holders:<stage>     hash    agent task -> the message that claims it                claim's ttl and a day
+    holders:<stage>     hash    agent task -> the message that claims it, or a group   claim's ttl and a day, and
+                                                                                       retention of outcomes
     queued:<stage>      zset    message in its queue -> when its claims lapse, ms      the same
     running:<stage>     zset    message that was taken over -> the same                the same
     sizes:<stage>       hash    message -> how many claims it has                      the same
@@ -17,11 +18,11 @@ handful of keys for a thousand agent tasks. Each key's expiry is set by the scri
     asked:<stage>       string  "<message id> <when it was sent, or 0>": shall sweep   as asked for
     sent:<id>           string  what a message is that was sent                        as asked for
     crashes             zset    agent task/stage -> expiry and count                   a week
-    outcomes            hash    agent task/stage -> record                             retention of outcomes
-    outcomes:times      zset    agent task/stage -> when, milliseconds                 the same
-    outcomes:by-data    zset    data hash/agent task/stage, in order of their names    the same
+    outcomes            hash    agent task/stage -> record, holder stage -> group      as holders
+    outcomes:times      zset    the same names -> when, milliseconds                   the same
     failures            hash    agent task/stage -> record with its spec               retention of failures
     failures:times      zset    agent task/stage -> when, milliseconds                 the same
+    next-call           string  when Encord may be called next, microseconds           until then
     listeners:<queue>   zset    worker -> until when it counts, milliseconds           the last that counts
     stages              zset    stage -> when something was last settled there         the longer retention
 """
@@ -30,7 +31,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 from uuid import UUID
 
@@ -40,6 +41,9 @@ DEFAULT_PREFIX = "celery-agents"
 
 # Celery makes UUIDs; a sender may choose otherwise. What is longer or would not fit into a line is kept as its digest.
 _PLAIN_ID = re.compile(r"[!-~]{1,200}")
+
+#: What is kept of the claims of a stage.
+_CLAIMS = ("holders", "queued", "running", "sizes", "batches")
 
 
 def plain_id(message_id: str) -> str:
@@ -59,18 +63,26 @@ class Keys:
 
     project_hash: UUID
     prefix: str = DEFAULT_PREFIX
+    _root: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if "{" in self.prefix or "}" in self.prefix:
             raise ValueError(f"A prefix of the ledger has no braces: {self.prefix!r}.")
+        # Written once: a delivery needs some thirty keys.
+        object.__setattr__(self, "_root", f"{self.prefix}:{{{self.project_hash}}}")
 
     def _key(self, *parts: str) -> Key:
-        return Key(":".join((self.prefix, f"{{{self.project_hash}}}", *parts)))
+        return Key(":".join((self._root, *parts)))
 
     def claims(self, stage: UUID) -> dict[str, Key]:
         """All that holds the claims of a stage, by the names of ``calls.OnClaims``."""
-        names = ("holders", "queued", "running", "sizes", "batches")
-        return {name: self._key(name, stage.hex) for name in names}
+        begin, end = self._root, stage.hex
+        return {name: Key(f"{begin}:{name}:{end}") for name in _CLAIMS}
+
+    @property
+    def holders_prefix(self) -> str:
+        """What the keys of all stages' ``holders`` begin with."""
+        return self._key("holders", "")
 
     def message(self, message_id: str) -> Key:
         """How often a message was taken over, and what it is on."""
@@ -97,6 +109,11 @@ class Keys:
         """What a message is that was sent."""
         return self._key("sent", message_id)
 
+    @property
+    def next_call(self) -> Key:
+        """When Encord may be called next, under a rate limit."""
+        return self._key("next-call")
+
     def listeners(self, queue: str) -> Key:
         """Which workers listen to a queue."""
         return self._key("listeners", queue)
@@ -115,11 +132,6 @@ class Keys:
     def outcome_times(self) -> Key:
         """When each outcome was recorded."""
         return self._key("outcomes", "times")
-
-    @property
-    def by_data(self) -> Key:
-        """Outcomes by data hash."""
-        return self._key("outcomes", "by-data")
 
     @property
     def failures(self) -> Key:

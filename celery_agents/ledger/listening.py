@@ -36,7 +36,7 @@ class Listening(Part):
         """
         id_, keys = plain_id(message_id), self.keys
         call = calls.Withdraw(
-            **keys.claims(stage_uuid),
+            **self._about_claims(stage_uuid),
             cancelled=keys.cancelled,
             message_id=id_,
             ttl=milliseconds(ttl),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -32,12 +32,20 @@ class Part:
     retention: Retention
     _connection: Connection
 
+    def _about_claims(self, stage_uuid: UUID) -> dict[str, Any]:
+        """Return the fields of ``calls.OnClaims``."""
+        keys = self.keys
+        return {
+            **keys.claims(stage_uuid),
+            "outcomes": keys.outcomes,
+            "outcome_times": keys.outcome_times,
+            "stage": stage_uuid.hex,
+        }
 
-def pairs(batches: Mapping[str, Collection[UUID]]) -> tuple[str, ...]:
+
+def pairs(batches: Mapping[str, Iterable[UUID]]) -> tuple[str, ...]:
     """Return message ids and packed agent tasks in turn, as scripts take them."""
-    return tuple(
-        part for id_, uuids in batches.items() for part in (plain_id(id_), packed(dict.fromkeys(uuids)))
-    )
+    return tuple(part for id_, uuids in batches.items() for part in (plain_id(id_), packed(uuids)))
 
 
 def milliseconds(seconds: float) -> int:

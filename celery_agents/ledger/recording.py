@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from celery_agents.ledger import calls
-from celery_agents.ledger.keys import Key, plain_id
+from celery_agents.ledger import alike, calls, records
+from celery_agents.ledger.keys import plain_id
 from celery_agents.ledger.part import Part, groups, milliseconds
-from celery_agents.ledger.records import RECORD_LIMIT, Settlement, decoded, encode
+from celery_agents.ledger.records import RECORD_LIMIT, Settlement, decoded
 from celery_agents.ledger.replies import Found, Page
 from celery_agents.ledger.scripts import packed
+from celery_agents.messages import TaskOutcome
+from celery_agents.redaction import bounded
+
+#: Of how many groups outcomes are kept at least: the oldest goes as a whole.
+FEWEST_GROUPS = 10
+#: How many records of outcomes are searched in one round trip: a millisecond or two of Redis.
+PAGE = 300
 
 
 class Recording(Part):
@@ -22,7 +31,7 @@ class Recording(Part):
         stage_uuid: UUID,
         message_id: str,
         token: int,
-        settlements: Sequence[Settlement],
+        settlements: Sequence[TaskOutcome | Settlement],
         *,
         where: str,
         is_last: bool,
@@ -35,7 +44,7 @@ class Recording(Part):
             stage_uuid: Their stage.
             message_id: Their message.
             token: What ``take_over`` gave; 0 where it could not be asked.
-            settlements: The outcomes; those without a ``task_uuid`` are left out.
+            settlements: The outcomes; those without a ``task_uuid`` are left out. Those that are alike cost little.
             where: The worker.
             is_last: Whether the delivery ends with this, well or not: the next one is then not a redelivery. For a
                 delivery that puts everything back, or that goes round again, this may be a call without outcomes.
@@ -44,61 +53,87 @@ class Recording(Part):
             The agent tasks whose outcomes were left out, and the message that decides about each: another one, or this
             one by a newer delivery.
         """
-        id_ = plain_id(message_id)
-        known = [each for each in settlements if each.outcome.task_uuid is not None]
-        text = encode(known, id_, where)
-        left_out = self._connection.run(self._settle_call(stage_uuid, id_, token, text, is_last=is_last))
-        return {UUID(uuid): message_id if by == id_ else by for uuid, by in groups(left_out, 2)}
-
-    def _settle_call(
-        self, stage_uuid: UUID, id_: str, token: int, text: str, *, is_last: bool
-    ) -> calls.Settle:
-        keys = self.keys
-        return calls.Settle(
-            **keys.claims(stage_uuid),
-            message=keys.message(id_),
-            crashes=keys.crashes,
-            outcomes=keys.outcomes,
-            outcome_times=keys.outcome_times,
-            by_data=keys.by_data,
-            failures=keys.failures,
-            failure_times=keys.failure_times,
-            stages=keys.stages,
-            stage=stage_uuid.hex,
+        id_, place = plain_id(message_id), json.dumps(bounded(where, 200))
+        most = min(alike.MOST_ALIKE, self.retention.outcomes // FEWEST_GROUPS)
+        singles, grouped = alike.sort_out(settlements, max(most, 1))
+        call = calls.Settle(
+            **self._about_records(stage_uuid),
+            message=self.keys.message(id_),
             message_id=id_,
             token=str(token),
             is_last=is_last,
-            outcomes_kept=milliseconds(self.retention.outcome_seconds),
-            most_outcomes=self.retention.outcomes,
-            failures_kept=milliseconds(self.retention.failure_seconds),
-            most_failures=self.retention.failures,
-            settled=text,
+            singles=records.encode(singles, id_, place),
+            groups=alike.encode(grouped, place),
         )
+        left_out = groups(self._connection.run(call), 2)
+        return {UUID(uuid): message_id if by == id_ else by for uuid, by in left_out}
+
+    def _about_records(self, stage_uuid: UUID) -> dict[str, Any]:
+        """Return those fields of ``calls.Settle`` that are the same for all messages of a stage."""
+        keys, retention = self.keys, self.retention
+        return {
+            **self._about_claims(stage_uuid),
+            "crashes": keys.crashes,
+            "failures": keys.failures,
+            "failure_times": keys.failure_times,
+            "stages": keys.stages,
+            "holders_prefix": keys.holders_prefix,
+            "outcomes_kept": milliseconds(retention.outcome_seconds),
+            "most_outcomes": retention.outcomes,
+            "failures_kept": milliseconds(retention.failure_seconds),
+            "most_failures": retention.failures,
+        }
 
     def outcomes_of(self, task_uuids: Collection[UUID]) -> Found:
         """Return what became of these agent tasks, at every stage where something did."""
-        return self._look_up(self.keys.outcomes, task_uuids)
+        keys = self.keys
+        call = calls.LookUp(
+            outcomes=keys.outcomes,
+            outcome_times=keys.outcome_times,
+            stages=keys.stages,
+            holders_prefix=keys.holders_prefix,
+            kept=milliseconds(self.retention.outcome_seconds),
+            longest=RECORD_LIMIT,
+            uuids=packed(task_uuids),
+        )
+        return Found(*decoded(groups(self._connection.run(call), 2)))
 
     def outcomes_of_data(self, data_hashes: Collection[UUID]) -> Found:
-        """Return what became of the agent tasks of these data units."""
-        return self._look_up(self.keys.outcomes, data_hashes, is_by_data=True)
+        """Return what became of the agent tasks of these data units.
+
+        For people: all that is kept is searched, in a round trip for each few hundred records.
+        """
+        found: dict[str, str] = {}
+        cursor = "0"
+        while True:
+            cursor, page = self._connection.run(self._search_call(data_hashes, cursor))
+            found.update(groups(page, 2))
+            if cursor == "0":
+                return Found(*decoded(found.items()))
+
+    def _search_call(self, data_hashes: Collection[UUID], cursor: str) -> calls.Search:
+        keys = self.keys
+        return calls.Search(
+            outcomes=keys.outcomes,
+            outcome_times=keys.outcome_times,
+            holders_prefix=keys.holders_prefix,
+            kept=milliseconds(self.retention.outcome_seconds),
+            longest=RECORD_LIMIT,
+            data_hashes=packed(dict.fromkeys(data_hashes)),
+            cursor=cursor,
+            size=PAGE,
+        )
 
     def failures_of(self, task_uuids: Collection[UUID]) -> Found:
         """Return the failures of these agent tasks, with their specs."""
-        return self._look_up(self.keys.failures, task_uuids)
-
-    def _look_up(self, store: Key, uuids: Collection[UUID], *, is_by_data: bool = False) -> Found:
-        keys, is_failures = self.keys, store == self.keys.failures
-        seconds = self.retention.failure_seconds if is_failures else self.retention.outcome_seconds
-        call = calls.LookUp(
-            store=store,
-            times=keys.failure_times if is_failures else keys.outcome_times,
-            by_data=keys.by_data,
+        keys = self.keys
+        call = calls.FailuresOf(
+            store=keys.failures,
+            times=keys.failure_times,
             stages=keys.stages,
-            kept=milliseconds(seconds),
+            kept=milliseconds(self.retention.failure_seconds),
             longest=RECORD_LIMIT,
-            is_by_data=is_by_data,
-            uuids=packed(uuids),
+            uuids=packed(task_uuids),
         )
         return Found(*decoded(groups(self._connection.run(call), 2)))
 
@@ -133,8 +168,8 @@ class Recording(Part):
             wanted=limit,
         )
         total, reply = self._connection.run(call)
-        records, complaints = decoded(groups(reply, 2))
-        return Page(records, total, complaints)
+        found, complaints = decoded(groups(reply, 2))
+        return Page(found, total, complaints)
 
     def discard(self, task_uuids: Collection[UUID]) -> int:
         """Forget that these agent tasks failed or crashed, as before a replay; return how many failures there were."""

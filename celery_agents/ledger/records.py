@@ -5,7 +5,7 @@
 
 The scripts compare tokens and filter by error type without decoding JSON. The token and the time are put in front by
 the script that writes, so that they are the server's. The JSON of the outcome leaves out what the line, or the name
-under which the record is kept, says already.
+under which the record is kept, says already. What is kept in a group, see ``groups``, is told in this form as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BODY_LIMIT = 32_000
 EARLIER_ERRORS_KEPT = 4
 
 #: Fields of an outcome that its record's name or first line has.
-_TOLD_OUTSIDE = {"task_uuid", "data_hash", "outcome"}
+TOLD_OUTSIDE = {"task_uuid", "data_hash", "outcome"}
 _NAME = re.compile(r"([0-9a-f]{32})/([0-9a-f]{32})")
 _HEAD = re.compile(
     r"\d{1,16} (?P<at>\d{1,15}) (?P<kind>[A-Z]+) (?P<data_hash>[0-9a-f]{32}|-) (?P<message_id>\S+) \S+"
@@ -41,9 +41,9 @@ _HEAD = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The outcome of one agent task, to be recorded.
+    """The outcome of one agent task, to be recorded alone, whether others are like it or not.
 
-    Its ``task_uuid`` must be known. With a ``spec``, what FAILED is kept among the failures, to be replayed.
+    With a ``spec``, what FAILED is kept among the failures, to be replayed.
     """
 
     outcome: TaskOutcome
@@ -75,12 +75,11 @@ class _Body(BaseModel):
 
 
 def encode(settlements: Iterable[Settlement], message_id: str, where: str) -> str:
-    """Return *settlements* as ``settle.lua`` takes them, in one text.
+    """Return *settlements* as ``settle.lua`` takes them, in one text; *where* is JSON.
 
-    Of each a line with agent task, kind, data hash, and the lengths in bytes of its record and of its failure, and then
-    those two. A hundred arguments for Redis would cost more than what is done with them.
+    Of each a line with agent task, kind, and the lengths in bytes of its record and of its failure, and then those two.
+    A hundred arguments for Redis would cost more than what is done with them.
     """
-    where = json.dumps(bounded(where, 200))
     return "".join([part for each in settlements for part in _encode(each, message_id, where)])
 
 
@@ -94,13 +93,12 @@ def _encode(settlement: Settlement, message_id: str, where: str) -> tuple[str, s
     record, failure = f"{head}{body}}}", ""
     if kind == Outcome.FAILED and settlement.spec is not None:
         failure = f'{head}{body},"spec":{json.dumps(settlement.spec)}}}'
-        if _size(failure) > RECORD_LIMIT:
+        if size_of(failure) > RECORD_LIMIT:
             failure = record
-    line = f"{outcome.task_uuid.hex} {kind} {data_hash} {_size(record)} {_size(failure)}\n"
-    return line, record, failure
+    return f"{outcome.task_uuid.hex} {kind} {size_of(record)} {size_of(failure)}\n", record, failure
 
 
-def _size(text: str) -> int:
+def size_of(text: str) -> int:
     """Return how many bytes *text* has in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
@@ -109,15 +107,15 @@ def _fitting(outcome: TaskOutcome) -> str:
     """Return the beginning of a record's JSON, with less of the outcome where it is too long."""
     # Written by hand: a batch has a hundred of these, and a model for each would cost twice as much.
     text = _beginning(outcome)
-    for smaller in _smaller(outcome) if _size(text) > BODY_LIMIT else ():
+    for smaller in _smaller(outcome) if size_of(text) > BODY_LIMIT else ():
         text = _beginning(smaller)
-        if _size(text) <= BODY_LIMIT:
+        if size_of(text) <= BODY_LIMIT:
             break
     return text
 
 
 def _beginning(outcome: TaskOutcome) -> str:
-    return f'{{"outcome":{outcome.model_dump_json(exclude_defaults=True, exclude=_TOLD_OUTSIDE)}'
+    return f'{{"outcome":{outcome.model_dump_json(exclude_defaults=True, exclude=TOLD_OUTSIDE)}'
 
 
 def _smaller(outcome: TaskOutcome) -> Iterator[TaskOutcome]:

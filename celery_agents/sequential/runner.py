@@ -91,7 +91,7 @@ class Runner:
                 in the order.
             options: Those of ``QueueRunner.stage``, so that the two can be exchanged. What says how an agent runs
                 means the same here: ``label_row_metadata_include_args``, ``label_row_initialise_labels_args``,
-                ``will_set_priority``, ``failure_policy``, ``commit_every``, ``commit_interval``,
+                ``will_set_priority``, ``deferred_saves``, ``failure_policy``, ``commit_every``, ``commit_interval``,
                 ``soft_time_limit`` and Celery's retry options; but that by default every exception is retried, after
                 a second and then twice as long, and ``num_retries`` of the call stands for ``max_retries``. What says
                 how messages travel, and what Celery calls around them, has no effect.

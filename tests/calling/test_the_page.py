@@ -68,4 +68,4 @@ def test_an_example_does_what_it_says(sandbox: SandboxServer, example: str) -> N
 
 
 def test_no_example_is_left_out() -> None:
-    assert len(EXAMPLES) == PAGE.count("```python") - 1 == 5
+    assert len(EXAMPLES) == PAGE.count("```python") - 1 == 6

@@ -16,6 +16,7 @@ from celery_agents.ledger import Ledger, Retention, Settlement
 from celery_agents.messages import Outcome, TaskError, TaskOutcome
 from tests import servers
 from tests.ledger.leaks import assert_all_expire
+from tests.servers import until
 
 REDIS = "redis://127.0.0.1:6379/14"
 STAGE, OTHER_STAGE = UUID(int=1), UUID(int=2)  # the same in processes that tests start
@@ -115,8 +116,10 @@ def some(number: int) -> list[UUID]:
     return [uuid4() for _ in range(number)]
 
 
-def proceeded(task_uuid: UUID, **fields: Any) -> Settlement:
-    return Settlement(TaskOutcome(outcome=Outcome.PROCEEDED, task_uuid=task_uuid, **fields))
+def proceeded(task_uuid: UUID, **fields: Any) -> TaskOutcome:
+    """Return an outcome that is kept with others that are alike."""
+    told = {"data_hash": uuid4(), "data_title": "a title", **fields}
+    return TaskOutcome(outcome=Outcome.PROCEEDED, task_uuid=task_uuid, **told)
 
 
 def gone(task_uuid: UUID) -> Settlement:
@@ -132,10 +135,16 @@ def settle(
     ledger: Ledger,
     message_id: str,
     token: int,
-    settlements: Sequence[Settlement],
+    settlements: Sequence[TaskOutcome | Settlement],
     *,
     stage: UUID = STAGE,
     is_last: bool = True,
 ) -> set[UUID]:
     """Settle, and return what was left out because somebody else decides about it."""
     return set(ledger.settle(stage, message_id, token, settlements, where="worker@host", is_last=is_last))
+
+
+def until_the_next_millisecond(client: Any) -> None:
+    """Records of one millisecond have no order."""
+    before = client.time()
+    until(lambda: client.time() > (before[0], before[1] + 1_000), "a millisecond has passed")

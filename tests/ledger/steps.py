@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from celery_agents.ledger import Ledger
 from tests.ledger.conftest import STAGE, TTL, failed, proceeded, settle
 
 TASKS = [uuid4() for _ in range(3)]
-FIRST, SECOND, _ = TASKS
+FIRST, SECOND, THIRD = TASKS
 
 
 class Story:
@@ -22,9 +22,12 @@ class Story:
     def _take_over(self) -> None:
         self.token = self.ledger.take_over(STAGE, "a", TASKS, TTL).token
 
-    def _settle(self, task: UUID, *, is_last: bool) -> None:
-        settlement = failed(task) if is_last else proceeded(task, data_hash=task)
-        settle(self.ledger, "a", self.token, [settlement], is_last=is_last)
+    def _settle_two(self) -> None:
+        alike = [proceeded(task, data_hash=task) for task in (FIRST, SECOND)]
+        settle(self.ledger, "a", self.token, alike, is_last=False)
+
+    def _settle_last(self) -> None:
+        settle(self.ledger, "a", self.token, [failed(THIRD)])
 
     def steps(self) -> list[Callable[[], object]]:
         """Return the steps; each is one call of one operation."""
@@ -38,8 +41,8 @@ class Story:
             lambda: ledger.note_running(STAGE, "a", self.token, None),
             lambda: ledger.note_death("a", "killed"),
             lambda: ledger.hold(STAGE, "a", self.token, TASKS, TTL),
-            lambda: self._settle(FIRST, is_last=False),
-            lambda: self._settle(SECOND, is_last=True),
+            self._settle_two,
+            self._settle_last,
             lambda: ledger.who_holds(STAGE, TASKS),
             lambda: ledger.in_flight(STAGE),
             lambda: ledger.outcomes_of(TASKS),
@@ -47,6 +50,7 @@ class Story:
             lambda: ledger.failures_of(TASKS),
             lambda: ledger.failures(error_type="ValueError"),
             lambda: ledger.discard(TASKS),
+            lambda: ledger.permit(rate=1.0, longest=10.0),
             lambda: ledger.pause(STAGE, TTL),
             lambda: ledger.paused_for(STAGE),
             lambda: ledger.cancel(["a"], TTL),

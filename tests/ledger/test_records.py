@@ -11,24 +11,32 @@ import pytest
 from celery_agents.ledger import Ledger, Retention, Settlement
 from celery_agents.ledger.records import RECORD_LIMIT
 from celery_agents.messages import Outcome, TaskError, TaskOutcome
-from tests.ledger.conftest import OTHER_STAGE, STAGE, TTL, Site, failed, gone, proceeded, settle, some
-from tests.servers import until
+from tests.ledger.conftest import (
+    OTHER_STAGE,
+    STAGE,
+    TTL,
+    Site,
+    failed,
+    gone,
+    proceeded,
+    settle,
+    some,
+    until_the_next_millisecond,
+)
 
 
 def test_an_outcome_is_found_by_agent_task_and_by_data_hash(ledger: Ledger) -> None:
     (task, data_hash), pathway = some(2), uuid4()
     token = ledger.take_over(STAGE, "a", [task], TTL).token
-    settlement = proceeded(
-        task, data_hash=data_hash, data_title="Straße", pathway=pathway, pathway_name="done"
-    )
+    outcome = proceeded(task, data_hash=data_hash, data_title="Straße", pathway=pathway, pathway_name="done")
     before = datetime.now(UTC) - timedelta(minutes=1)
 
-    settle(ledger, "a", token, [settlement])
+    settle(ledger, "a", token, [outcome])
 
     (record,) = ledger.outcomes_of([task]).records
     assert (record.task_uuid, record.stage_uuid, record.message_id) == (task, STAGE, "a")
     assert (record.where, record.attempts, record.spec) == ("worker@host", 1, None)
-    assert record.outcome == settlement.outcome
+    assert record.outcome == outcome
     assert before < record.at < datetime.now(UTC) + timedelta(minutes=1)
     assert ledger.outcomes_of_data([data_hash]).records == (record,)
     assert ledger.outcomes_of([data_hash]).records == ledger.outcomes_of_data([task]).records == ()
@@ -56,9 +64,9 @@ def test_an_outcome_is_recorded_although_nothing_was_taken_over(ledger: Ledger) 
 
 def test_who_comes_second_does_not_hide_how_it_went(ledger: Ledger) -> None:
     (task,) = some(1)
-    for message_id, settlement in (("a", proceeded(task)), ("b", gone(task))):
+    for message_id, outcome in (("a", proceeded(task)), ("b", gone(task))):
         token = ledger.take_over(STAGE, message_id, [task], TTL).token
-        settle(ledger, message_id, token, [settlement])
+        settle(ledger, message_id, token, [outcome])
     (record,) = ledger.outcomes_of([task]).records
     assert (record.outcome.outcome, record.message_id) == ("PROCEEDED", "a")
     assert ledger.in_flight(STAGE) == 0
@@ -121,12 +129,6 @@ def test_discarded_failures_are_gone_and_counted(ledger: Ledger) -> None:
     assert [each.task_uuid for each in ledger.failures().records] == [tasks[2]]
 
 
-def until_the_next_millisecond(client: Any) -> None:
-    """Records of one millisecond have no order."""
-    before = client.time()
-    until(lambda: client.time() > (before[0], before[1] + 1_000), "a millisecond has passed")
-
-
 def test_the_oldest_go_first_when_there_are_too_many(small: Ledger, site: Site) -> None:
     tasks = [UUID(int=number) for number in range(1, 6)]
     for task in tasks:
@@ -139,8 +141,10 @@ def test_the_oldest_go_first_when_there_are_too_many(small: Ledger, site: Site) 
 
 def test_the_number_of_everything_that_is_kept_is_bounded(site: Site) -> None:
     site.ledger.retention = Retention(outcomes=100, failures=50)
+    tasks: list[UUID] = []
     for message in range(20):
         batch = some(40)
+        tasks += batch
         token = site.ledger.take_over(STAGE, f"{message}", batch, TTL).token
         settle(
             site.ledger,
@@ -149,10 +153,12 @@ def test_the_number_of_everything_that_is_kept_is_bounded(site: Site) -> None:
             [failed(batch[0]), *(proceeded(each, data_hash=each) for each in batch[1:])],
         )
     keys, client = site.ledger.keys, site.client
-    assert client.hlen(keys.outcomes) == client.zcard(keys.outcome_times) == 100
-    assert client.zcard(keys.by_data) <= 100
+    others = [key for name, key in keys.claims(STAGE).items() if name != "holders"]
+    assert 50 < len(site.ledger.outcomes_of(tasks).records) <= 100
+    assert client.hlen(keys.claims(STAGE)["holders"]) <= 100
+    assert client.hlen(keys.outcomes) - 1 == client.zcard(keys.outcome_times) <= 100
     assert client.hlen(keys.failures) == client.zcard(keys.failure_times) == 20
-    assert client.exists(*keys.claims(STAGE).values(), keys.message("0"), keys.message("19")) == 0
+    assert client.exists(*others, keys.message("0"), keys.message("19")) == 0
 
 
 def test_what_is_too_old_is_not_found_and_is_cleared_away(site: Site) -> None:

@@ -2,7 +2,7 @@
 
 Fields of type ``Key`` become KEYS, the others ARGV, in this order; ``rest`` takes what is left. The lines that bind the
 names are made from the fields, so that neither side counts positions. A script is sent as ``prelude.lua``, those lines,
-``claims.lua`` where it gets the keys of claims, and its own file.
+``records.lua`` and ``claims.lua`` where it gets the keys of outcomes and of claims, and its own file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Packed = NewType("Packed", str)
 
 def packed(uuids: Iterable[UUID]) -> Packed:
     """Return *uuids* as one text; thousands of arguments would cost more than what is done with them."""
-    return Packed("".join([each.hex for each in uuids]))
+    # Half of what each UUID's own hex costs.
+    return Packed(b"".join([each.int.to_bytes(16, "big") for each in uuids]).hex())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +72,21 @@ def _load(kind: type[Call]) -> Script:
     arguments = tuple(each for each in names if hints[each] is not Key)
     folder = resources.files(__name__)
     file = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
-    shared, on_claims, own = (
-        folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", "claims", file)
+    shared, on_records, on_claims, own = (
+        folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", "records", "claims", file)
     )
     bindings = [
         *(f"local {name} = KEYS[{number}]" for number, name in enumerate(keys, 1)),
         *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
     ]
-    text = "\n".join([shared, *bindings, on_claims if "batches" in keys else "", own])
+    libraries = [on_records if "outcomes" in keys else "", on_claims if "batches" in keys else ""]
+    text = "\n".join([shared, *bindings, *libraries, own])
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys, arguments)
 
 
 def _read(kind: Any, number: int) -> str:
     """Return the Lua that reads an argument of this type."""
-    readers = {int: "tonumber(ARGV[{}])", bool: "ARGV[{}] == '1'", str: "ARGV[{}]", Packed: "split(ARGV[{}])"}
+    readers = {int: "tonumber(ARGV[{}])", bool: "ARGV[{}] == '1'", str: "ARGV[{}]", Packed: "ARGV[{}]"}
     return readers.get(kind, "{}").format(number)  # of what is left only the place is known
 
 

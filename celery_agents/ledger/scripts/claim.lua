@@ -5,6 +5,7 @@ local refused = {}
 purge_claims(now)
 for at = rest, #ARGV, 2 do
   local id, uuids = ARGV[at], split(ARGV[at + 1])
+  begin_claims(id)
   local before = in_chunks('HMGET', holders, uuids)
   local granted, holders_before = {}, {}
   for i, uuid in ipairs(uuids) do

@@ -1,6 +1,7 @@
 -- What the scripts about claims share. It stands after the names of their keys, see __init__.py.
 --
--- A claim is one entry: in `holders`, agent task -> message. What is true of all claims of a message is kept once for
+-- A claim is one entry: in `holders`, agent task -> message that is in `sizes`; what other entries are, see records.lua.
+-- What is true of all claims of a message is kept once for
 -- the message, so that taking over, confirming and renewing cost the same for one agent task and for a thousand: in
 -- `queued` or, once a worker has taken it over, in `running`, until when they last; in `sizes` how many there are; in
 -- `batches` which they were at most, to clear away what nobody ends.
@@ -37,30 +38,82 @@ local function forget_message(id)
   redis.call('HDEL', batches, id)
 end
 
+local function has_claims(id)
+  return redis.call('HEXISTS', sizes, id) == 1
+end
+
 local function count_less(id, number)
   if number > 0 and redis.call('HINCRBY', sizes, id, -number) <= 0 then
     forget_message(id)
   end
 end
 
--- Let a message have agent tasks; `before` are their holders until now, false for none.
-local function give(id, uuids, before)
-  local entries, new = {}, {}
+local serial = 0
+
+-- What entries in `holders` say instead of a message.
+local function new_holder()
+  local microseconds = clock()
+  serial = serial + 1
+  return ' ' .. whole(microseconds) .. '.' .. serial
+end
+
+local function lead(uuids, holder)
+  local entries = {}
   for i, uuid in ipairs(uuids) do
-    if before[i] ~= id then
+    entries[2 * i - 1], entries[2 * i] = uuid, holder
+  end
+  in_chunks('HSET', holders, entries)
+end
+
+-- Before a message gets claims: what it settled before is found under another name from now on.
+local function begin_claims(id)
+  local group = not has_claims(id) and group_of(id, stage)
+  if group then
+    local holder, old_name = new_holder(), id .. ' ' .. stage
+    local name = holder .. ' ' .. stage
+    lead(led_by(id, tasks_of(group), holders), holder)
+    redis.call('HSET', outcomes, name, group.text)
+    redis.call('HDEL', outcomes, old_name)
+    redis.call('ZADD', outcome_times, whole(group.at), name)
+    redis.call('ZREM', outcome_times, old_name)
+    groups_read[old_name] = false
+  end
+end
+
+-- Before an entry is overwritten: its message has one less, or the outcome gets a record that is found without.
+local function leave(holder, uuid)
+  if has_claims(holder) then
+    return count_less(holder, 1)
+  end
+  local record, group = record_in_group(uuid, holder, stage)
+  if record then
+    redis.call('HSET', outcomes, uuid .. '/' .. stage, record)
+    redis.call('ZADD', outcome_times, whole(group.at), uuid .. '/' .. stage)
+  end
+end
+
+-- Let a message have agent tasks; `before` are their entries until now, false for none.
+local function give(id, uuids, before)
+  local new, has_some = {}, has_claims(id)
+  for i, uuid in ipairs(uuids) do
+    if before[i] ~= id or not has_some then
       new[#new + 1] = uuid
-      entries[#entries + 1], entries[#entries + 2] = uuid, id
-      if before[i] then
-        count_less(before[i], 1)
+      if before[i] and before[i] ~= id then
+        leave(before[i], uuid)
       end
     end
   end
   if #new > 0 then
-    in_chunks('HSET', holders, entries)
+    lead(new, id)
     redis.call('HINCRBY', sizes, id, #new)
     redis.call('HSET', batches, id, (redis.call('HGET', batches, id) or '') .. table.concat(new))
   end
   is_live[id] = nil
+end
+
+-- Whether all that a message has, and nothing else, is this packed list.
+local function has_just(id, packed)
+  return redis.call('HGET', batches, id) == packed and redis.call('HGET', sizes, id) == whole(#packed / 32)
 end
 
 -- Let the claims of a message last, in `queued` or `running`; options are those of ZADD.
@@ -68,7 +121,8 @@ local function keep(deadlines, id, now, ttl, ...)
   local options = {...}
   options[#options + 1], options[#options + 2] = whole(now + ttl), id
   redis.call('ZADD', deadlines, unpack(options))
-  for _, key in ipairs({holders, queued, running, sizes, batches}) do
+  -- Records last longer than what leads to them, for they are what clears it away.
+  for _, key in ipairs({holders, queued, running, sizes, batches, outcomes, outcome_times}) do
     expire_no_sooner(key, ttl + LAPSED_KEPT)
   end
 end
@@ -87,13 +141,7 @@ end
 
 -- Those of a message's agent tasks that it still holds.
 local function held_by(id)
-  local uuids, held = split(redis.call('HGET', batches, id) or ''), {}
-  for i, holder in ipairs(in_chunks('HMGET', holders, uuids)) do
-    if holder == id then
-      held[#held + 1] = uuids[i]
-    end
-  end
-  return held
+  return led_by(id, split(redis.call('HGET', batches, id) or ''), holders)
 end
 
 local function purge_claims(now)

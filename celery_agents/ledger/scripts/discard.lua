@@ -1,6 +1,6 @@
 -- Forget that agent tasks failed or crashed, at all stages.
 -- Reply: how many failures there were.
-local names = names_at_all(stages, task_uuids)
+local names = names_at_all(stages, split(task_uuids))
 local number = 0
 for _, name in ipairs(names) do
   number = number + redis.call('HDEL', store, name)

@@ -1,8 +1,8 @@
 -- Before a commit: which claims are still this delivery's? Those are renewed.
 -- Reply: {lost UUIDs}, is cancelled, is superseded by a newer delivery of this message, milliseconds of pause.
 local _, now = clock()
-local lost = {}
-if is_newest(message, message_id, token) then
+local lost, task_uuids = {}, split(task_uuids)
+if is_newest(message, message_id, token) and has_claims(message_id) then
   for i, holder in ipairs(in_chunks('HMGET', holders, task_uuids)) do
     if holder ~= message_id then
       lost[#lost + 1] = task_uuids[i]

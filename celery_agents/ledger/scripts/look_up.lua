@@ -1,24 +1,24 @@
--- Find records by the UUIDs of agent tasks, or by data hashes.
+-- Find records by the UUIDs of agent tasks.
 -- Reply: name and record, alternating; an empty record is one that is too long.
 local _, now = clock()
-local names = {}
-if is_by_data then
-  for _, data_hash in ipairs(uuids) do
-    -- '0' is the character after '/'. Nobody has a hundred agent tasks for one data unit.
-    local range = {'[' .. data_hash .. '/', '(' .. data_hash .. '0', 'LIMIT', 0, 100}
-    for _, entry in ipairs(redis.call('ZRANGEBYLEX', by_data, unpack(range))) do
-      names[#names + 1] = string.sub(entry, #data_hash + 2)
-    end
-  end
-else
-  names = names_at_all(stages, uuids)
+local uuids, reply = split(uuids), {}
+
+local function add(name, text)
+  reply[#reply + 1] = name
+  reply[#reply + 1] = presentable(text, longest)
 end
-local values, scores = in_chunks('HMGET', store, names), in_chunks('ZMSCORE', times, names)
-local reply = {}
-for i, name in ipairs(names) do
-  if values[i] and scores[i] and tonumber(scores[i]) > now - kept then
-    reply[#reply + 1] = name
-    reply[#reply + 1] = presentable(values[i], longest)
+
+for _, stage in ipairs(redis.call('ZRANGE', stages, 0, -1)) do
+  local names = names_at(stage, uuids)
+  local texts, scores = in_chunks('HMGET', outcomes, names), in_chunks('ZMSCORE', outcome_times, names)
+  -- In the slot of the others, as all keys of a project.
+  for i, holder in ipairs(in_chunks('HMGET', holders_prefix .. stage, uuids)) do
+    local text, group = record_in_group(uuids[i], holder, stage)
+    if text and group.at > now - kept then
+      add(names[i], text)
+    elseif texts[i] and scores[i] and tonumber(scores[i]) > now - kept then
+      add(names[i], texts[i])
+    end
   end
 end
 return reply

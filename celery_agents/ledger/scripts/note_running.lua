@@ -3,7 +3,7 @@
 local _, now = clock()
 local is_held = redis.call('HGET', message, 'token') == token
 if is_held and task_uuid ~= '' then
-  is_held = redis.call('HGET', holders, task_uuid) == message_id
+  is_held = redis.call('HGET', holders, task_uuid) == message_id and redis.call('HEXISTS', sizes, message_id) == 1
 end
 if is_held then
   if task_uuid == '' then

@@ -4,8 +4,8 @@
 local CHUNK = 1000
 -- A message may wait over a night without workers and should still be known as one that was begun before.
 local MESSAGE_KEPT = 24 * 3600 * 1000
--- What one call clears away at most, so that none takes long.
-local PURGED_AT_ONCE = 500
+-- What is written again and again gets a minute more, so that its expiry is not set each time.
+local EXPIRY_SPARED = 60 * 1000
 
 -- The server's present, in microseconds and in milliseconds.
 local function clock()
@@ -29,6 +29,9 @@ local function split(packed)
 end
 
 local function in_chunks(command, key, list)
+  if #list > 0 and #list <= CHUNK then
+    return redis.call(command, key, unpack(list))
+  end
   local replies = {}
   for start = 1, #list, CHUNK do
     local reply = redis.call(command, key, unpack(list, start, math.min(start + CHUNK - 1, #list)))
@@ -43,7 +46,7 @@ end
 
 local function expire_no_sooner(key, milliseconds)
   if redis.call('PTTL', key) < milliseconds then
-    redis.call('PEXPIRE', key, whole(milliseconds))
+    redis.call('PEXPIRE', key, whole(milliseconds + EXPIRY_SPARED))
   end
 end
 
@@ -77,11 +80,8 @@ end
 
 -- The first line of a record: token, milliseconds, kind, data hash, message id, error type; see records.py.
 local function parse_record(value)
-  if not value then
-    return nil
-  end
   local token, at, kind, data_hash, message_id, error_type =
-    string.match(value, '^(%d+) (%d+) (%u+) (%S+) (%S+) (%S+)\n')
+    string.match(value or '', '^(%d+) (%d+) (%u+) (%S+) (%S+) (%S+)\n')
   if token and #token <= 16 then
     return {token = tonumber(token), kind = kind, data_hash = data_hash, message_id = message_id,
             error_type = error_type}

@@ -1,138 +1,250 @@
--- Record outcomes, release their claims, and end the delivery if it is at its end. Outcomes come in one text: of each a
--- line with UUID, kind, data hash, and two lengths, then what follows token and time in its record, and the same for its
--- failure.
+-- Record outcomes, release their claims, and end the delivery if it is at its end.
+-- Outcomes of one agent task each come in one text: of each a line with UUID, kind, and two lengths, then what follows
+-- token and time in its record, and the same for its failure. Groups come in another: of each a line with kind, number
+-- and length, then what follows the first line of its record, see records.lua.
 -- Reply: of those about which somebody else decides, so that nothing was written, the UUID and the message that does.
+-- What one call clears away at most beyond what it writes, so that none takes long.
+local PURGED_AT_ONCE = 500
+
 local _, now = clock()
-local my_token = tonumber(token)
-local task_uuids, kinds, data_hashes, tails, failures_of = {}, {}, {}, {}, {}
-local at = 1
-while at <= #settled do
-  local uuid, kind, data_hash, record_length, failure_length, start =
-    string.match(settled, '^(%x+) (%u+) (%S+) (%d+) (%d+)\n()', at)
-  local i, middle = #task_uuids + 1, start + tonumber(record_length)
-  at = middle + tonumber(failure_length)
-  task_uuids[i], kinds[i], data_hashes[i] = uuid, kind, data_hash
-  tails[i], failures_of[i] = string.sub(settled, start, middle - 1), string.sub(settled, middle, at - 1)
-end
-local names = names_at(stage, task_uuids)
-local before = in_chunks('HMGET', holders, task_uuids)
-local is_mine = is_newest(message, message_id, token)
-local left_out, released, mine = {}, {}, {}
-
-local function earlier_record(i)
-  return parse_record(redis.call('HGET', outcomes, names[i]))
-end
-
--- Which message decides about it instead, or a newer delivery of this one; nil where it is this delivery. Without a
--- claim (it was released, or everything was flushed) the newest token is right.
-local function decided_by(i)
-  if before[i] and (before[i] == message_id or redis.call('HEXISTS', sizes, before[i]) == 1) then
-    return not (is_mine and before[i] == message_id) and before[i] or nil
-  end
-  local newest = earlier_record(i)
-  return newest and newest.token > my_token and newest.message_id or nil
-end
-
--- What is to be written, gathered so that each key is written once and not once for each outcome.
-local records_new, times_new, index_new, failures_new, failure_times_new, forgotten = {}, {}, {}, {}, {}, {}
+local my_token, is_mine = tonumber(token), is_newest(message, message_id, token)
+local present, head = whole(now), token .. ' ' .. whole(now) .. ' '
+local number_recorded, left_out = 0, {}
 
 local function add_pair(list, first, second)
   list[#list + 1] = first
   list[#list + 1] = second
 end
 
-local head, present = token .. ' ' .. whole(now) .. ' ', whole(now)
-
--- Who comes second finds the agent task gone. What is worth knowing is how it went.
-local function is_known_better(i, kind)
-  local earlier = kind == 'GONE' and earlier_record(i)
-  return earlier and earlier.kind == 'PROCEEDED'
-end
-
-local function record(i, kind, tail, failure)
-  local name = names[i]
-  if not is_known_better(i, kind) then
-    add_pair(records_new, name, head .. tail)
-    add_pair(times_new, present, name)
-    if data_hashes[i] ~= '-' then
-      add_pair(index_new, 0, data_hashes[i] .. '/' .. name)
+-- Of a list of agent tasks: which of them this message has claimed; which message decides about each instead, be it this
+-- one by a newer delivery; and a function that reads what was recorded before. Without a claim (it was released, or
+-- everything was flushed) the newest token is right.
+local function look_at(uuids)
+  local before, has_some, records = in_chunks('HMGET', holders, uuids), has_claims(message_id), nil
+  local is_claimed, others = {}, {}
+  local function earlier(i)
+    records = records or records_of(uuids, before, stage)
+    return parse_record(records[i])
+  end
+  for i, uuid in ipairs(uuids) do
+    is_claimed[i] = has_some and before[i] == message_id
+    if is_claimed[i] then
+      others[i] = not is_mine and message_id
+    elseif before[i] and has_claims(before[i]) then
+      others[i] = before[i]
+    else
+      local newest = earlier(i)
+      others[i] = newest and newest.token > my_token and newest.message_id
+    end
+    if others[i] then
+      add_pair(left_out, uuid, others[i])
     end
   end
-  if kind ~= 'FAILED' then
-    forgotten[#forgotten + 1] = name
-  elseif failure ~= '' then
-    add_pair(failures_new, name, head .. failure)
-    add_pair(failure_times_new, present, name)
+  return is_claimed, others, earlier
+end
+
+-- A success clears an older failure and the crashes of its agent task. Often there is nothing to forget.
+local function forget_trouble(packed)
+  if redis.call('EXISTS', failures, crashes) > 0 then
+    local names = names_at(stage, split(packed))
+    in_chunks('HDEL', failures, names)
+    in_chunks('ZREM', failure_times, names)
+    in_chunks('ZREM', crashes, names)
   end
 end
 
--- The oldest names beyond an age or a number, not too many at once.
-local function superfluous(times, kept, most)
-  local budget = #task_uuids + PURGED_AT_ONCE
-  local old = redis.call('ZRANGEBYSCORE', times, '-inf', whole(now - kept), 'LIMIT', 0, budget)
-  local excess = math.min(redis.call('ZCARD', times) - most, budget)
-  return excess > #old and redis.call('ZRANGE', times, 0, excess - 1) or old
+-- ---------------------------------------------------------------------------------------------------- one by one
+
+local function read_singles()
+  local uuids, kinds, tails, failed, at = {}, {}, {}, {}, 1
+  while at <= #singles do
+    local uuid, kind, record_length, failure_length, start =
+      string.match(singles, '^(%x+) (%u+) (%d+) (%d+)\n()', at)
+    local i, middle = #uuids + 1, start + tonumber(record_length)
+    at = middle + tonumber(failure_length)
+    uuids[i], kinds[i] = uuid, kind
+    tails[i], failed[i] = string.sub(singles, start, middle - 1), string.sub(singles, middle, at - 1)
+  end
+  return uuids, kinds, tails, failed
 end
 
-local function trim(times, store, kept, most, index)
-  local names_of_old = superfluous(times, kept, most)
-  if index then
-    local entries = {}
-    for i, value in ipairs(in_chunks('HMGET', store, names_of_old)) do
-      local old = parse_record(value)
-      if old then
-        entries[#entries + 1] = old.data_hash .. '/' .. names_of_old[i]
+local function settle_singles()
+  local uuids, kinds, tails, failed = read_singles()
+  local is_claimed, others, earlier = look_at(uuids)
+  -- Gathered, so that each key is written once and not once for each outcome.
+  local records_new, times_new, failures_new, failure_times_new, free, untroubled = {}, {}, {}, {}, {}, {}
+  local number_claimed = 0
+  for i, uuid in ipairs(uuids) do
+    if not others[i] then
+      local name, known = uuid .. '/' .. stage, kinds[i] == 'GONE' and earlier(i)
+      -- Who comes second finds the agent task gone. What is worth knowing is how it went.
+      local is_known_better = known and known.kind == 'PROCEEDED'
+      if not is_known_better then
+        add_pair(records_new, name, head .. tails[i])
+        add_pair(times_new, present, name)
       end
+      if is_claimed[i] or not is_known_better then
+        free[#free + 1] = uuid
+      end
+      if kinds[i] ~= 'FAILED' then
+        untroubled[#untroubled + 1] = uuid
+      elseif failed[i] ~= '' then
+        add_pair(failures_new, name, head .. failed[i])
+        add_pair(failure_times_new, present, name)
+      end
+      number_claimed = number_claimed + (is_claimed[i] and 1 or 0)
+      number_recorded = number_recorded + 1
     end
-    in_chunks('ZREM', index, entries)
   end
-  in_chunks('ZREM', times, names_of_old)
-  in_chunks('HDEL', store, names_of_old)
+  in_chunks('HSET', outcomes, records_new)
+  in_chunks('ZADD', outcome_times, times_new)
+  in_chunks('HSET', failures, failures_new)
+  in_chunks('ZADD', failure_times, failure_times_new)
+  in_chunks('HDEL', holders, free)
+  count_less(message_id, number_claimed)
+  forget_trouble(table.concat(untroubled))
 end
 
-for i, uuid in ipairs(task_uuids) do
-  local other = decided_by(i)
-  if not other then
-    record(i, kinds[i], tails[i], failures_of[i])
-    if before[i] == message_id then
-      released[#released + 1], mine[#mine + 1] = uuid, message_id
+-- ------------------------------------------------------------------------------------------------------- groups
+
+-- What is left of a group without those about which others decide: its agent tasks, and its text.
+local function cut(payload, number, others)
+  local tasks, data, old_lines = {}, {}, lines(string.sub(payload, 64 * number + 1))
+  local new_lines = {old_lines[1]}
+  for i = 1, number do
+    if not others[i] then
+      tasks[#tasks + 1] = string.sub(payload, 32 * i - 31, 32 * i)
+      data[#data + 1] = string.sub(payload, 32 * (number + i) - 31, 32 * (number + i))
+      new_lines[#new_lines + 1] = old_lines[i + 1]
     end
-  else
-    left_out[#left_out + 1], left_out[#left_out + 2] = uuid, other
+  end
+  return tasks, table.concat(tasks) .. table.concat(data) .. table.concat(new_lines, '\n') .. '\n'
+end
+
+-- Let entries lead to a group, and claims end; return whom they lead to.
+local function lead_to_group(uuids, number_claimed)
+  if number_claimed == #uuids and redis.call('HGET', sizes, message_id) == whole(number_claimed) then
+    forget_message(message_id)
+    return message_id
+  end
+  local holder = new_holder()
+  lead(uuids, holder)
+  count_less(message_id, number_claimed)
+  return holder
+end
+
+local function write_group(holder, kind, number, payload)
+  local name = holder .. ' ' .. stage
+  redis.call('HSET', outcomes, name, head .. kind .. ' ' .. message_id .. ' ' .. number .. '\n' .. payload)
+  redis.call('ZADD', outcome_times, present, name)
+  redis.call('HINCRBY', outcomes, GROUPED, number - 1)
+  number_recorded = number_recorded + number
+end
+
+local function settle_group(kind, number, payload)
+  local tasks = string.sub(payload, 1, 32 * number)
+  if is_mine and has_just(message_id, tasks) then
+    forget_message(message_id)
+    write_group(message_id, kind, number, payload)
+    return forget_trouble(tasks)
+  end
+  local is_claimed, others = look_at(split(tasks))
+  local number_claimed = 0
+  for i = 1, number do
+    number_claimed = number_claimed + (is_claimed[i] and not others[i] and 1 or 0)
+  end
+  local uuids, rest = cut(payload, number, others)
+  if #uuids > 0 then
+    write_group(lead_to_group(uuids, number_claimed), kind, #uuids, rest)
+    forget_trouble(table.concat(uuids))
   end
 end
-in_chunks('HSET', outcomes, records_new)
-in_chunks('ZADD', outcome_times, times_new)
-in_chunks('ZADD', by_data, index_new)
-in_chunks('HSET', failures, failures_new)
-in_chunks('ZADD', failure_times, failure_times_new)
--- Nearly always there is nothing to forget.
-for _, key in ipairs({failure_times, crashes}) do
-  if redis.call('EXISTS', key) == 1 then
-    in_chunks('ZREM', key, forgotten)
+
+local function settle_groups()
+  local at = 1
+  while at <= #groups do
+    local kind, number, length, start = string.match(groups, '^(%u+) (%d+) (%d+)\n()', at)
+    at = start + tonumber(length)
+    settle_group(kind, tonumber(number), string.sub(groups, start, at - 1))
   end
 end
-if redis.call('EXISTS', failures) == 1 then
-  in_chunks('HDEL', failures, forgotten)
+
+-- ----------------------------------------------------------------------------------------------------- trimming
+
+local function is_group(name)
+  return string.find(name, ' ', 1, true) ~= nil
 end
-drop(released, mine)
+
+-- Clear away what leads to a group that is forgotten; return how many agent tasks it had.
+local function forget_group(name)
+  local holder, its_stage = string.match(name, '^(.*) (%x+)$')
+  local group = holder and parse_group(redis.call('HGET', outcomes, name))
+  if not group then
+    return 1
+  end
+  -- In the slot of this one, as all keys of a project.
+  local key = holders_prefix .. its_stage
+  in_chunks('HDEL', key, led_by(holder, tasks_of(group), key))
+  redis.call('HINCRBY', outcomes, GROUPED, 1 - group.number)
+  return group.number
+end
+
+-- The oldest names beyond an age or a number of names, not too many at once, and how many of them are too old.
+local function superfluous(times, kept, excess)
+  local budget = number_recorded + PURGED_AT_ONCE
+  local old = redis.call('ZRANGEBYSCORE', times, '-inf', whole(now - kept), 'LIMIT', 0, budget)
+  excess = math.min(excess, budget)
+  return excess > #old and redis.call('ZRANGE', times, 0, excess - 1) or old, #old
+end
+
+local function forget(store, times, names)
+  in_chunks('ZREM', times, names)
+  in_chunks('HDEL', store, names)
+end
+
+local function trim_outcomes()
+  local grouped = tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
+  local excess = redis.call('ZCARD', outcome_times) + grouped - most_outcomes
+  local names, number_old = superfluous(outcome_times, outcomes_kept, excess)
+  local forgotten, number = {}, 0
+  for i, name in ipairs(names) do
+    if number < (i <= number_old and number_recorded + PURGED_AT_ONCE or excess) then
+      forgotten[i] = name
+      number = number + (is_group(name) and forget_group(name) or 1)
+    end
+  end
+  forget(outcomes, outcome_times, forgotten)
+end
+
+local function trim_failures()
+  local excess = redis.call('ZCARD', failure_times) - most_failures
+  forget(failures, failure_times, (superfluous(failure_times, failures_kept, excess)))
+end
+
+-- ------------------------------------------------------------------------------------------------------ the end
+
+if singles ~= '' then
+  settle_singles()
+end
+settle_groups()
 if redis.call('HGET', message, 'token') == token then
-  redis.call('HDEL', message, 'running')
   if is_last then
     redis.call('DEL', message)
+  else
+    redis.call('HDEL', message, 'running')
   end
 end
-
-trim(outcome_times, outcomes, outcomes_kept, most_outcomes, by_data)
-trim(failure_times, failures, failures_kept, most_failures)
-if 2 * #task_uuids > #left_out then
+trim_outcomes()
+trim_failures()
+if number_recorded > 0 then
   local longest = math.max(outcomes_kept, failures_kept)
   redis.call('ZADD', stages, whole(now), stage)
   redis.call('ZREMRANGEBYSCORE', stages, '-inf', whole(now - longest))
   redis.call('ZREMRANGEBYRANK', stages, 0, -101)
   expire_no_sooner(stages, longest)
 end
-for _, key in ipairs({outcomes, outcome_times, by_data}) do
+-- What leads to records lasts as long as they, and they as long as what leads to them.
+for _, key in ipairs({holders, outcomes, outcome_times}) do
   expire_no_sooner(key, outcomes_kept)
 end
 for _, key in ipairs({failures, failure_times}) do

@@ -1,6 +1,6 @@
 -- Reply: for each claim that has not lapsed: UUID, message id, whether it waits in its queue, milliseconds left.
 local _, now = clock()
-local reply = {}
+local reply, task_uuids = {}, split(task_uuids)
 for i, id in ipairs(in_chunks('HMGET', holders, task_uuids)) do
   local deadline, is_queued = 0, false
   if id then
