@@ -82,6 +82,13 @@ SCENARIOS = (
         usual=(AT_ONCE, NEAR_TLS, FAR, FAR_THREADS),
     ),
     Scenario(
+        name="hundreds",
+        what="box through the struct, messages of 100",
+        ours=ours("struct", (6_000, 6_000, 4_000), size=100),
+        peer=theirs("struct", (6_000, 2_000, 800)),
+        usual=(FAR,),
+    ),
+    Scenario(
         name="save",
         what="own `label_row.save()`, `concurrency=16`",
         ours=ours("save", (4_000, 4_000, 2_000), concurrency=16),
@@ -128,13 +135,6 @@ SCENARIOS = (
     ),
     Scenario(
         name="compute",
-        what="computes 20 ms",
-        ours=ours("compute", (1_200, 1_200, 1_200), size=300),
-        peer=theirs("compute", (400, 400, 400)),
-        usual=(FAR,),
-    ),
-    Scenario(
-        name="cores",
         what="computes 20 ms, beside the same without Encord",
         ours=ours("compute", (1_200, 1_200, 1_200), size=300),
         peer=bare("compute", (1_200, 1_200, 1_200)),
