@@ -10,9 +10,11 @@ DEV_READY := $(VENV)/.ready-dev
 CODE := celery_agents examples tests celeryconfig.py
 # More for pytest, such as: make test PYTEST_ARGS="-k demo -x -n 0"
 PYTEST_ARGS ?=
+# A selection, or a page for the table: make bench BENCH_ARGS="--write docs/performance.md"
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint types format wheel clean
+.PHONY: help demo test chaos bench lint types format wheel clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*  ## (.*)/make \1|\2/' \
@@ -26,6 +28,9 @@ test: lint types  ## everything that CI runs: lint, types, layers, tests, the bu
 
 chaos: $(DEV_READY)  ## the long tests: workers killed and brokers restarted for minutes, and 50,000 agent tasks
 	$(BIN)/python -m pytest -m "" -rP -o faulthandler_timeout=900 tests/chaos $(PYTEST_ARGS)
+
+bench: $(DEV_READY)  ## measure beside the peers, in a quarter of an hour; BENCH_ARGS="--help" tells what else
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lint: $(DEV_READY)  ## ruff's rules and format, and the direction of imports
 	$(BIN)/ruff check .
@@ -43,7 +48,7 @@ wheel: $(DEV_READY)  ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:  ## take away what was built, cached and installed here
-	rm -rf $(VENV) .demo build dist .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .demo build dist .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO_READY): pyproject.toml | $(BIN)/python

@@ -23,8 +23,8 @@ from celery_agents.errors import SetupError
 from celery_agents.redaction import redact
 from celery_agents.snapshots import Stored
 
-#: Results read in one round trip. That of a hundred agent tasks has about 40 kB, so these are some 20 MB.
-CHUNK = 500
+#: Results read in one round trip. That of a hundred agent tasks has about 40 kB, so these are some 30 MB.
+CHUNK = 750
 
 #: Replies that may lie in an RPC reply queue. Celery gives up, and loses what it has read, at 1000: a few hundred
 #: messages that report their progress.

@@ -22,6 +22,7 @@ from celery_agents.batch import Batch, Entry, Execution, admit, conclude
 from celery_agents.calling import Calls, choose
 from celery_agents.commit import commit
 from celery_agents.delivery import Delivery, Unledgered
+from celery_agents.dependencies.ahead import Fetcher, fetching
 from celery_agents.errors import SpecError
 from celery_agents.messages import Outcome, TaskOutcome
 from celery_agents.pipeline import Pipeline
@@ -144,17 +145,26 @@ class _Attempt:
         # What may have killed an earlier delivery comes last, so that the others are done before.
         new = sorted(still_open(works), key=self.delivery.is_suspect)
         windows = [new[start : start + WINDOW] for start in range(0, len(new), WINDOW)]
-        read = partial(self._read, is_after_crash=batch.carry.is_after_crash)
         # After a crash one thing is done after the other, so that the next one is blamed on the right agent task.
-        overlaps = len(windows) > 1 and not self.delivery.is_careful()
-        way = choose(self.agent, is_careful=self.delivery.is_careful())
-        with Pipeline(windows, read, overlaps=overlaps, clock=self.clock) as pipeline:
+        is_careful = self.delivery.is_careful()
+        overlaps = len(windows) > 1 and not is_careful
+        memory = 0 if is_careful else self.encord.media_memory
+        way = choose(self.agent, is_careful=is_careful)
+        with (
+            fetching(self.agent.plan, new, memory) as fetch,
+            Pipeline(
+                windows,
+                partial(self._read, fetch=fetch, is_after_crash=batch.carry.is_after_crash),
+                overlaps=overlaps,
+                clock=self.clock,
+            ) as pipeline,
+        ):
             turns = _Turns(self, pipeline)
             way(turns.in_order(), Calls(self.agent, self.stage, self.watch), turns)
             # What these come to is recorded with the end of the delivery.
             pipeline.commit(partial(self.commit, turns.answered), len(turns.answered))
 
-    def _read(self, works: Sequence[Work], *, is_after_crash: bool) -> int:
+    def _read(self, works: Sequence[Work], *, fetch: Fetcher, is_after_crash: bool) -> int:
         """Find out all that the agents of a window need; return how many bytes were received for that."""
         before = self.encord.bytes_received()
         listing = self.agent.label_row_options if self.agent.needs_label_rows else None
@@ -162,6 +172,7 @@ class _Attempt:
         if is_after_crash:
             credit_the_dead(works, self.stage, self.encord)
         self._load(still_open(works))
+        fetch(works)
         return self.encord.bytes_received() - before
 
     def _load(self, works: Sequence[Work]) -> None:

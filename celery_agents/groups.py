@@ -72,9 +72,9 @@ class AgentGroupResult:
     """What became of the messages that a sweep sent.
 
     Many results are read in one round trip, see ``backends``, and only those of messages that had not ended when they
-    were last looked at. What is kept here of a message that has ended are numbers: ``outcomes``, ``errors`` and
-    ``get()`` read it again from the backend, chunk by chunk, so that a group of any size takes little memory. Where a
-    backend gives each result only once (RPC), or *keep* asks for it, results are kept whole.
+    were last looked at. What is kept here of a message that has ended are numbers: ``outcomes`` and
+    ``errors`` read it again from the backend, chunk by chunk, so that a group of any size takes little memory. Where a
+    backend gives each result only once (RPC), *keep* asks for it, or ``get()`` has, results are kept whole.
 
     Args:
         results: One for each message.
@@ -234,10 +234,13 @@ class AgentGroupResult:
     def get(self, timeout: float | None = None) -> list[TaskCompletionResult]:
         """Wait until every message has ended and return all completion results, in order, in memory.
 
+        They stay in memory with the group, so that nothing is read twice.
+
         Raises:
             celery.exceptions.TimeoutError: Not all have ended in time.
             AgentTaskError: A message failed: the first one's; or what Celery stored for it, see ``AgentResult.get``.
         """
+        self._keep = True
         status = self.wait(timeout)
         if self._open:
             raise ResultTimeoutError(

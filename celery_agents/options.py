@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from celery_agents.agent import COMMIT_EVERY, LIST_SIZE
 from celery_agents.errors import DeclarationError
 from celery_agents.retries import RetryPolicy
+from celery_agents.sizes import AUTO, USUAL, BatchSize
 from celery_agents.watch import Limits
 
 FailurePolicy = Literal["all", "any", "never"]
@@ -83,7 +84,7 @@ class StageOptions:
 
     name: str | None = None  #: Celery task name
     bind: bool = False  #: whether the agent is given its Celery task as the first argument
-    batch_size: int = 100  #: agent tasks in one message, unless ``enqueue`` says otherwise
+    batch_size: BatchSize = USUAL  #: agent tasks in one message, unless ``enqueue`` says otherwise
     batched: bool = False  #: whether the agent is called with lists
     list_size: int = LIST_SIZE  #: agent tasks in one of those, at most
     concurrency: int | None = None  #: agent tasks at once; None: 1, or for ``async def`` ASYNC_CONCURRENCY
@@ -118,7 +119,7 @@ def stage_options(given: Mapping[str, Any]) -> StageOptions:
     return StageOptions(
         name=_checked(given, "name", str | None, None),
         bind=_checked(given, "bind", bool, default=False),
-        batch_size=_number_of_agent_tasks(given, "batch_size"),
+        batch_size=_batch_size(given),
         batched=_checked(given, "batched", bool, default=False),
         list_size=_list_size(given),
         concurrency=_number_of_agent_tasks(given, "concurrency")
@@ -174,6 +175,10 @@ def _number_of_agent_tasks(given: Mapping[str, Any], name: str, default: int = 1
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise DeclarationError(f"{name}={number!r}: give a number of agent tasks, 1 or more.")
     return number
+
+
+def _batch_size(given: Mapping[str, Any]) -> BatchSize:
+    return AUTO if given.get("batch_size") == AUTO else _number_of_agent_tasks(given, "batch_size")
 
 
 def _list_size(given: Mapping[str, Any]) -> int:

@@ -48,8 +48,8 @@ def find_present(
 def _ask_stage(works: Sequence[Work], stage: AgentStage, encord: Gateway) -> None:
     present = encord.tasks_at(stage, [work.spec.data_hash for work in works])
     for work in works:
-        work.task = present.get(work.spec.uuid)
-        if work.task is None:
+        work.listed = present.get(work.spec.uuid)
+        if work.listed is None:
             work.decide(Outcome.GONE, LEFT_BEFORE)
 
 

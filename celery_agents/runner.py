@@ -19,6 +19,7 @@ from celery_agents.permits import Permits
 from celery_agents.policies import ExecutionPolicy
 from celery_agents.producer import TaskFilters, asked, beat
 from celery_agents.settings import Settings
+from celery_agents.sizes import BatchSize
 from celery_agents.task import Declaration, StageTask
 from celery_agents.worker import (
     cancelling,
@@ -95,6 +96,7 @@ class QueueRunner:
             self._user_client,
             self.settings.call_timeout,
             keep_connections=self.settings.keep_connections,
+            media_memory=self.settings.media_memory,
             permit=self._permit(),
         )
         # Threads that come here at once get the same one: cached_property itself takes no lock.
@@ -158,8 +160,9 @@ class QueueRunner:
 
         Options of encord-agents: ``label_row_metadata_include_args``, ``label_row_initialise_labels_args`` and
         ``will_set_priority``. Ours: ``name`` (of the Celery task; by default made of project and stage, so that it
-        does not change when a module is renamed or run as a script), ``batch_size`` (100), ``failure_policy``
-        (``"all"``, ``"any"``, ``"never"``), ``concurrency`` (agent tasks at once: 1, or 16 for ``async def``),
+        does not change when a module is renamed or run as a script), ``batch_size`` (100; ``"auto"`` follows the time
+        that agents take, see docs/performance.md), ``failure_policy`` (``"all"``, ``"any"``, ``"never"``),
+        ``concurrency`` (agent tasks at once: 1, or 16 for ``async def``),
         ``batched`` and ``list_size`` (the agent gets lists), ``deferred_saves`` (what the agent saves by itself is sent
         with the batch; for all of these see docs/agents.md). Celery's retry options ``autoretry_for``,
         ``dont_autoretry_for``, ``max_retries``, ``retry_backoff``, ``retry_backoff_max``, ``retry_jitter``, applied per
@@ -296,7 +299,7 @@ class QueueRunner:
         every: float = 60.0,
         *,
         stages: Sequence[str | UUID] = (),
-        batch_size: int | None = None,
+        batch_size: BatchSize | None = None,
         limit: int | None = None,
         filters: TaskFilters | None = None,
         max_in_flight: int | None = None,
@@ -313,7 +316,7 @@ class QueueRunner:
         Args:
             every: Seconds from one sweep to the next; a sweep that no worker has begun by then is dropped.
             stages: Titles or UUIDs, as declared; by default all that have an agent in the worker that sweeps.
-            batch_size: Agent tasks in one message; by default the option of each stage.
+            batch_size: Agent tasks in one message, or "auto"; by default the option of each stage.
             limit: How many agent tasks one sweep may send, over all stages.
             filters: Which agent tasks; by default all.
             max_in_flight: How many agent tasks of each stage may be in flight.

@@ -46,6 +46,8 @@ class Settings(BaseModel):
     call_timeout: float = Field(30.0, ge=1)
     #: Whether calls to Encord use the connection of an earlier call.
     keep_connections: bool = True
+    #: Memory of a process for media that are fetched ahead of their agent tasks; 0: none are.
+    media_memory: int = Field(256 * 1024 * 1024, ge=0)
     #: Calls to Encord a second, of all processes that have a project together; None: as they come.
     rate_limit: float | None = None
     #: Longest task spec that is read; real ones have about 400 bytes.

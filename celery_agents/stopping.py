@@ -7,6 +7,7 @@ ends after the agent task that it is on.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import mmap
 from typing import Any
@@ -41,6 +42,7 @@ def cancel(message_id: str) -> None:
     _number_cancelled += 1
 
 
+@functools.lru_cache
 def _digest(message_id: str) -> bytes:
     return hashlib.blake2b(message_id.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,11 +20,18 @@ from celery_agents.batch import Batch, Execution
 from celery_agents.declaring import StageAgent
 from celery_agents.delivery import Delivery, Ledgered, Unledgered
 from celery_agents.direct import Patience, work_off
-from celery_agents.errors import AgentRetryError, AgentTaskError, CancelledMessageError, RetryingError
+from celery_agents.errors import (
+    AgentRetryError,
+    AgentTaskError,
+    CancelledMessageError,
+    LedgerError,
+    RetryingError,
+)
 from celery_agents.executor import execute
 from celery_agents.messages import Carry, Outcome, ProgressReport, TaskCompletionResult, as_specs
 from celery_agents.origins import queue_of
 from celery_agents.reporter import Reporter
+from celery_agents.sizes import AUTO
 from celery_agents.status import PROGRESS
 from celery_agents.supervision import Limiting, Supervision
 from celery_agents.verdicts import is_failure, log_failures, sentence
@@ -188,6 +196,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             return self._process_here(as_specs(specs))
         batch = self._batch(specs, carry)
         delivery = self._delivery()
+        began = time.monotonic()
         with (
             self._reporter(total=len(batch.specs) + len(batch.carry.outcomes)) as reporter,
             self._shows_request(),
@@ -201,6 +210,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
                 delivery=delivery,
                 watch=supervision,
             )
+        self._note_pace(execution, batch, time.monotonic() - began)
         delivery.end(execution, batch)
         if delivery.is_superseded():
             raise SupersededError("A newer delivery of this message tells what became of it.")
@@ -252,6 +262,16 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             max_crashes=self.runner.settings.max_crashes,
             redelivered_after=self.runner.redelivered_after,
         )
+
+    def _note_pace(self, execution: Execution, batch: Batch, seconds: float) -> None:
+        """Tell producers how long agent tasks take, where they go by that."""
+        ledger, stage_uuid = self.runner.ledger, execution.stage_uuid
+        is_asked_for = self.stage_agent.options.batch_size == AUTO and not self.request.is_eager
+        decided = execution.outcomes[len(batch.carry.outcomes) :]
+        number = sum(each.outcome is not Outcome.GONE for each in decided)
+        if is_asked_for and ledger is not None and stage_uuid is not None and number:
+            with suppress(LedgerError):
+                ledger.note_pace(stage_uuid, number, seconds)
 
     def _reporter(self, total: int) -> Reporter:
         # What `update_state` does; but that looks for the backend and the request of the thread that calls it.

@@ -10,8 +10,9 @@ from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSp
 
 if TYPE_CHECKING:
     from encord.objects.ontology_labels_impl import LabelRowV2
-    from encord.workflow.stages.agent import AgentPathway, AgentTask
+    from encord.workflow.stages.agent import AgentPathway
 
+    from celery_agents.dependencies.plan import Plan
     from celery_agents.gateway.staging import StagedBundle
     from celery_agents.progress import Progress
 
@@ -27,8 +28,8 @@ class Work:
     raw: object  #: the spec as it came
     spec: TaskSpec
     staged: StagedBundle  #: the writes of its agent, held back
-    values: dict[str, Any] = field(default_factory=dict)  #: injectable type -> value
-    task: AgentTask | None = None  #: fresh from Encord, where it had to be asked for
+    values: dict[str | Plan, Any] = field(default_factory=dict)  #: injectable type -> value
+    listed: TaskSpec | None = None  #: fresh from Encord, where it had to be asked for
     row: LabelRowV2 | None = None
     pathway: AgentPathway | None = None  #: where its agent sends it
     priority: float | None = None

@@ -8,6 +8,7 @@ from typing import Any
 from celery_agents import loop
 from celery_agents.agent import accept
 from celery_agents.calling.turns import Calls
+from celery_agents.dependencies import ahead
 from celery_agents.dependencies.resolve import CleanUp, CleanUpOnLoop, resolve, resolve_on_loop
 from celery_agents.work import Work
 
@@ -50,6 +51,7 @@ def note_failure(work: Work, error: BaseException) -> None:
     """
     if comes_from_a_signal(error):
         raise error
+    ahead.leave(work.values)
     if work.is_open:
         work.fail(error, "agent")
 

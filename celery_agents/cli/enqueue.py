@@ -14,17 +14,28 @@ from celery_agents.cli.sweeping import sweep_every
 from celery_agents.cli.terminal import json_option
 from celery_agents.producer import TASK_STATUSES, TaskFilters
 from celery_agents.producer.options import SweepOptions
+from celery_agents.sizes import AUTO, BatchSize
 from celery_agents.task import StageTask
 
 #: The shell's for what ended by SIGTERM.
 TERMINATED = 143
 
 
+def _batch_size(ctx: click.Context, param: click.Parameter, value: str | None) -> BatchSize | None:
+    size: BatchSize | None = AUTO if value == AUTO else click.IntRange(min=1)(value, param, ctx)
+    return size
+
+
 @click.command("enqueue")
 @click.option(
     "--stage", "stages", multiple=True, metavar="STAGE", help="Title or UUID, as declared; repeatable. [all]"
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="Agent tasks per message. [the stage's own]")
+@click.option(
+    "--batch-size",
+    callback=_batch_size,
+    metavar="N|auto",
+    help='Agent tasks per message; "auto" follows the time that agents take. [the stage\'s own]',
+)
 @click.option(
     "--limit", type=click.IntRange(min=0), help="Send at most so many agent tasks, over all stages."
 )

@@ -17,6 +17,7 @@ from celery_agents.cli.terminal import Terminal, celery_command, count, json_opt
 from celery_agents.cli.workers import reach_broker
 from celery_agents.errors import LedgerError
 from celery_agents.producer import SPECS_PER_FLUSH
+from celery_agents.sizes import usual
 from celery_agents.task import StageTask
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class _Replay:
         unsent = claims.claim(
             book.ledger,
             stage,
-            list(_batches(failures, task.stage_agent.options.batch_size)),
+            list(_batches(failures, usual(task.stage_agent.options.batch_size))),
             ttl=claims.SENDING_SECONDS,
             on_skipped=self._note_in_flight,
         )

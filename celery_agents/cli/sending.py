@@ -18,7 +18,6 @@ from celery_agents.cli.terminal import ExitCode, Terminal, celery_command, count
 from celery_agents.cli.workers import reach_broker
 from celery_agents.groups import AgentGroupResult, GroupSummary
 from celery_agents.producer import SentMessage, StageReport, TaskFilters
-from celery_agents.producer.publishing import unsubscribed
 from celery_agents.producer.reports import Hindrance, Reason
 from celery_agents.results import AgentResult
 from celery_agents.task import StageTask
@@ -68,7 +67,6 @@ class OneSweep:
         with (
             self._telling_what_was_sent(),
             Interruption() as interruption,
-            unsubscribed(app),
             Meter(self.terminal, "Sending") as meter,
         ):
             return producer.sweep(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from celery_agents.cli.declarations import agent_tasks, function_path
 from celery_agents.cli.terminal import Terminal, json_option, print_json, table
+from celery_agents.sizes import BatchSize
 from celery_agents.task import StageTask
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class StageRow:
     agent: str | None = None  #: import path of the function
     task: str | None = None  #: Celery's name
     queue: str | None = None
-    batch_size: int | None = None
+    batch_size: BatchSize | None = None
     waiting: int | None = None  #: agent tasks, where they were counted
 
 

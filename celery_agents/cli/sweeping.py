@@ -15,7 +15,6 @@ from celery_agents.cli.terminal import Terminal, print_json
 from celery_agents.producer import continuous
 from celery_agents.producer.options import SweepOptions
 from celery_agents.producer.outages import Outages
-from celery_agents.producer.publishing import unsubscribed
 from celery_agents.producer.reports import Reason, SweepReport
 from celery_agents.redaction import redact
 from celery_agents.task import StageTask
@@ -49,7 +48,7 @@ def sweep_every(
         SetupError: At first: there is no ledger, the key is wrong, a stage is not there.
     """
     teller = _Teller(ctx, prints)
-    with Interruption() as interruption, unsubscribed(ctx.obj.app):
+    with Interruption() as interruption:
         try:
             for report in continuous.reports(
                 tasks,

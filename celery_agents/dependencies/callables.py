@@ -42,3 +42,8 @@ def name_of(function: Any) -> str:
     plain = without_partial(function)
     qualname: str = getattr(plain, "__qualname__", type(plain).__qualname__)
     return qualname.rpartition("<locals>.")[2]
+
+
+def path_of(function: Any) -> str:
+    """Return its import path, as far as it has one."""
+    return f"{getattr(function, '__module__', None)}.{getattr(function, '__qualname__', None)}"

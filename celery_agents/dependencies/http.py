@@ -18,6 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from celery_agents.deadlines import BoundedResponse, until
+from celery_agents.sessions import Sessions
 
 
 class InsideError(Exception):
@@ -43,8 +44,19 @@ def terms(deadline: float, *, may_be_inside: bool) -> Iterator[None]:
         _may_be_inside.reset(token)
 
 
-def bounded_session() -> requests.Session:
-    """Return a session whose requests must be made within ``terms``."""
+@contextmanager
+def bounded_session() -> Iterator[requests.Session]:
+    """Lend a session, with the connections of who had it before. Its requests must be made within ``terms``."""
+    session, _ = _sessions.take()
+    try:
+        yield session
+    except BaseException:
+        session.close()
+        raise
+    _sessions.give_back(session)
+
+
+def _new_session() -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter())
@@ -67,6 +79,15 @@ class _Bounded:
     def connect(self) -> None:
         """Connect, and turn back where it led inside and may not."""
         super().connect()  # type: ignore[misc]
+        self._refuse_inside()
+
+    def putrequest(self, *args: Any, **options: Any) -> None:
+        """Begin a request, for which a connection that was kept may lead where this one may not."""
+        if self.sock is not None:
+            self._refuse_inside()
+        super().putrequest(*args, **options)  # type: ignore[misc]
+
+    def _refuse_inside(self) -> None:
         # Through a proxy only the proxy knows where it leads.
         if not _may_be_inside.get() and self.proxy is None and is_inside(self.sock.getpeername()[0]):
             self.sock.close()
@@ -100,6 +121,9 @@ class _Adapter(HTTPAdapter):
         manager = super().proxy_manager_for(*args, **options)
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TLSPool}
         return manager
+
+
+_sessions = Sessions(_new_session)
 
 
 def is_inside(address: str) -> bool:

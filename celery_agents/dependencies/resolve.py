@@ -18,7 +18,7 @@ from celery_agents import loop
 from celery_agents.dependencies import resources
 from celery_agents.dependencies.plan import Plan
 
-Values = Mapping[str, Any]
+Values = Mapping[Any, Any]
 Cache = dict[Plan, Any]
 
 
@@ -86,7 +86,7 @@ def _obtain(plan: Plan, values: Values, stack: ExitStack, cache: Cache) -> Any:
 
 
 def _call(plan: Plan, values: Values, stack: ExitStack, cache: Cache) -> Any:
-    called = plan.call(**_arguments(plan, values, stack, cache))
+    called = values.get(plan, plan.call)(**_arguments(plan, values, stack, cache))
     if plan.is_generator:
         return stack.enter_context(_WaitedFor(called) if plan.is_async else called)
     return loop.run(called) if plan.is_async else called
@@ -111,12 +111,13 @@ async def _obtain_on_loop(plan: Plan, values: Values, stack: AsyncExitStack, cac
     if plan.is_kept:
         return await _obtain_kept_on_loop(plan, values)
     arguments = await _arguments_on_loop(plan, values, stack, cache)
+    call = values.get(plan, plan.call)
     if plan.is_generator:
-        called = plan.call(**arguments)
+        called = call(**arguments)
         return await stack.enter_async_context(called if plan.is_async else _InThreads(called))
     if plan.is_async:
-        return await plan.call(**arguments)
-    return await asyncio.to_thread(plan.call, **arguments)
+        return await call(**arguments)
+    return await asyncio.to_thread(call, **arguments)
 
 
 async def _obtain_kept_on_loop(plan: Plan, values: Values) -> Any:

@@ -52,13 +52,33 @@ class _Write:
         return tuple(self.payload.uids) if isinstance(self.payload, BundledSaveRowsPayload) else self
 
     def replay(self, bundle: Bundle) -> None:
-        # The SDK joins payloads by extending the first one's lists, so each replay needs lists of its own.
-        copies = {
-            field.name: list(value)
-            for field in fields(self.payload)
-            if isinstance(value := getattr(self.payload, field.name), list)
-        }
-        bundle.add(self.operation, self.result_mapper, replace(self.payload, **copies), self.limit)
+        own = {field.name: _own(getattr(self.payload, field.name)) for field in fields(self.payload)}
+        bundle.add(self.operation, self.result_mapper, replace(self.payload, **own), self.limit)
+
+
+def _own(value: Any) -> Any:
+    # The SDK joins payloads by extending the first one's lists and dicts, so each replay needs its own.
+    if isinstance(value, list):
+        return [_Uncopied(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _Uncopied(each) for key, each in value.items()}
+    return value
+
+
+class _Uncopied:
+    """Stands for one element of a payload until it is sent.
+
+    ``Bundle.execute`` copies what it sends deeply (``dataclasses.asdict``). Of labels that costs as much as all else
+    about saving them, and nobody changes them any more.
+    """
+
+    __slots__ = ("_element",)
+
+    def __init__(self, element: Any) -> None:
+        self._element = element
+
+    def __deepcopy__(self, memo: object) -> Any:
+        return self._element
 
 
 class StagedBundle(Bundle):

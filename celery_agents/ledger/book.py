@@ -12,6 +12,7 @@ from celery_agents.ledger.keys import DEFAULT_PREFIX, Keys
 from celery_agents.ledger.limiting import Limiting
 from celery_agents.ledger.listening import Listening
 from celery_agents.ledger.marking import Marking
+from celery_agents.ledger.pacing import Pacing
 from celery_agents.ledger.part import Retention
 from celery_agents.ledger.recording import Recording
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 
-class Ledger(Claiming, Recording, Marking, Asking, Listening, Limiting):
+class Ledger(Claiming, Recording, Marking, Asking, Listening, Limiting, Pacing):
     """What is in flight in one project, what became of it, and what failed.
 
     Each operation is one round trip, takes thousands of agent tasks at once, may be repeated, and raises LedgerError

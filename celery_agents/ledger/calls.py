@@ -216,6 +216,16 @@ class Permit(Call):
 
 
 @dataclass(frozen=True)
+class NotePace(Call):
+    """Note how many microseconds a number of agent tasks took."""
+
+    pace: Key
+    took: int
+    number: int
+    ttl: int
+
+
+@dataclass(frozen=True)
 class Cancel(Call):
     """``rest`` are message ids."""
 

@@ -23,6 +23,7 @@ handful of keys for a thousand agent tasks. Each key's expiry is set by the scri
     outcomes:times      zset    the same names -> when, milliseconds                   the same
     failures            hash    agent task/stage -> record with its spec               retention of failures
     failures:times      zset    agent task/stage -> when, milliseconds                 the same
+    pace:<stage>        hash    microseconds, and for how many agent tasks             a week
     next-call           string  when Encord may be called next, microseconds           until then
     listeners:<queue>   zset    worker -> until when it counts, milliseconds           the last that counts
     stages              zset    stage -> when something was last settled there         the longer retention
@@ -109,6 +110,10 @@ class Keys:
     def sent(self, message_id: str) -> Key:
         """What a message is that was sent."""
         return self._key("sent", message_id)
+
+    def pace(self, stage: UUID) -> Key:
+        """How long an agent task of a stage takes."""
+        return self._key("pace", stage.hex)
 
     @property
     def next_call(self) -> Key:

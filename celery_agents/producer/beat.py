@@ -20,6 +20,7 @@ from celery_agents.producer.options import Limit, SweepOptions
 from celery_agents.producer.outages import Outages
 from celery_agents.producer.reports import SentMessage, SweepReport
 from celery_agents.producer.stage import StageSweep
+from celery_agents.sizes import AUTO, BatchSize
 from celery_agents.task import SHARE_OF_TIME_LIMIT, StageTask
 
 logger = get_task_logger(__name__)
@@ -74,7 +75,7 @@ class SweepTask(Task):  # type: ignore[misc]  # celery ships no types
         self,
         *,
         stages: Sequence[str] = (),
-        batch_size: int | None = None,
+        batch_size: BatchSize | None = None,
         limit: int | None = None,
         filters: Mapping[str, Any] | None = None,
         max_in_flight: int | None = None,
@@ -156,7 +157,7 @@ def entry(
     every: float,
     *,
     stages: Sequence[str | UUID] = (),
-    batch_size: int | None = None,
+    batch_size: BatchSize | None = None,
     limit: int | None = None,
     filters: TaskFilters | None = None,
     max_in_flight: int | None = None,
@@ -171,7 +172,7 @@ def entry(
         raise DeclarationError(
             f"beat_schedule(every={every!r}): give the seconds from one sweep to the next."
         )
-    for number in (batch_size, limit, max_in_flight):
+    for number in (None if batch_size == AUTO else batch_size, limit, max_in_flight):
         if number is not None and number < 1:
             raise DeclarationError(
                 f"beat_schedule: batch_size, limit and max_in_flight are 1 or more, not {number!r}."

@@ -116,7 +116,7 @@ class Gate:
     def keep_lock(self) -> bool:
         """Renew the lock if it is time for that; return whether it is still ours, where one was taken."""
         lock = self._lock
-        return lock is None or self.ask(lambda _: lock.keep(), otherwise=True)
+        return lock is None or lock.is_fresh() or self.ask(lambda _: lock.keep(), otherwise=True)
 
 
 def _give_back(lock: SweepLock) -> None:

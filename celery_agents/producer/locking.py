@@ -43,10 +43,13 @@ class SweepLock:
         self._is_ours = self._ledger.lock_sweep(self._stage_uuid, self._holder, self._seconds)
         return self._is_ours
 
+    def is_fresh(self) -> bool:
+        """Whether it is ours, and it is not yet time to renew it."""
+        return self._is_ours and time.monotonic() - self._renewed_at <= self._seconds / RENEWALS
+
     def keep(self) -> bool:
         """Renew it if it is time for that; return whether it is still ours. Once lost it stays so."""
-        is_due = time.monotonic() - self._renewed_at > self._seconds / RENEWALS
-        return self.take() if self._is_ours and is_due else self._is_ours
+        return self.is_fresh() or (self._is_ours and self.take())
 
     def give_back(self) -> None:
         """Let others sweep."""

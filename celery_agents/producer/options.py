@@ -11,13 +11,14 @@ from uuid import UUID
 from celery_agents.errors import SetupError
 from celery_agents.producer.filters import TaskFilters
 from celery_agents.producer.locking import LOCK_SECONDS
+from celery_agents.sizes import BatchSize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepOptions:
     """How stages are swept."""
 
-    batch_size: int | None = None  #: agent tasks in one message; None: the stage's own
+    batch_size: BatchSize | None = None  #: agent tasks in one message; None: the stage's own
     filters: TaskFilters = field(default_factory=TaskFilters)
     force: bool = False  #: send also what other messages have, and heed no lock
     repeats: bool = False  #: another sweep follows soon; this one then needs its ledger, see ``StageSweep``

@@ -1,4 +1,4 @@
-"""Send messages, in one round trip where kombu can, and say in one sentence what a broker in trouble means."""
+"""Send messages, in one round trip where the broker can, and say in one sentence what a broker in trouble means."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
+from amqp.exceptions import MessageNacked
 from celery import Celery
-from celery.result import denied_join_result
 from kombu import exceptions as kombu_exceptions
 from kombu.exceptions import OperationalError
 
-from celery_agents import backends
 from celery_agents.claims import Outgoing
 from celery_agents.errors import SetupError
+from celery_agents.producer.confirming import confirmed_together
 from celery_agents.producer.reports import SentMessage
+from celery_agents.producer.subscribing import unsubscribed
 from celery_agents.redaction import redact
 from celery_agents.results import AgentResult
 
@@ -63,7 +64,13 @@ def publish(
     Raises:
         SetupError: The broker cannot be used; some may have arrived.
     """
-    with connected(stage_task.app, len(messages)) as producer, _pipelined(producer):
+    app = stage_task.app
+    with (
+        unsubscribed(app),
+        connected(app, len(messages)) as producer,
+        _pipelined(producer),
+        confirmed_together(producer.channel),
+    ):
         return [_publish_one(stage_task, stage, message, producer, options) for message in messages]
 
 
@@ -117,23 +124,16 @@ def _explained(connection: Any, number: int) -> Iterator[None]:
             f"The broker {broker} failed while {number} messages were sent, some of which may have arrived "
             f"({redact(_cause(error))}). Sweep again: what is still at its stage is found again."
         ) from error
-    except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as error:
+    except (
+        OperationalError,
+        MessageNacked,
+        OSError,
+        *connection.connection_errors,
+        *connection.channel_errors,
+    ) as error:
         raise SetupError(f"The broker {broker} cannot be used: {redact(_cause(error))}") from error
 
 
 def _cause(error: BaseException) -> str:
-    return str(error.__cause__ or error) or type(error).__name__
-
-
-def unsubscribed(app: Celery) -> AbstractContextManager[None]:
-    """Return a context in which sending does not subscribe to each result, for processes that do nothing else.
-
-    Celery's Redis backend subscribes when it sends, and unsubscribes when the result is dropped. Nobody reads what the
-    server answers to that, so that its buffer grows (5 MB after 60,000 messages) until it cuts the connection; and
-    sending takes twice as long. The switch is Celery's own for tasks that send tasks, and holds for all threads.
-    """
-    # Other backends get ready for results when they send: RPC declares the queue for them.
-    if backends.kind_of(backends.backend_of(app)).notifies:
-        switch: AbstractContextManager[None] = denied_join_result()
-        return switch
-    return nullcontext()
+    cause = error.__cause__ or error
+    return str(cause) or type(cause).__name__

@@ -78,6 +78,7 @@ class StageReport:
     held: int = 0  #: how many were left out because other messages have them
     hindrance: Hindrance | None = None  #: why it was not swept, or not to its end
     error: Exception | None = None  #: what broke it off
+    batch_size: int | None = None  #: what ``batch_size="auto"`` came to
     ids: list[str] = field(default_factory=list)  #: of the messages, where they are asked for
 
     def taken(self) -> StageReport:
@@ -94,7 +95,13 @@ class StageReport:
     def sent_as_dict(self) -> dict[str, Any]:
         """What was sent, as a JSON object."""
         names = ("stage", "task", "queue", "agent_tasks", "messages")
-        return {name: getattr(self, name) for name in names}
+        chosen = {"batch_size": self.batch_size} if self.batch_size else {}
+        return {name: getattr(self, name) for name in names} | chosen
+
+    def sent(self) -> str:
+        """What was sent, for people."""
+        chosen = f", up to {self.batch_size:,} a message" if self.batch_size else ""
+        return f"{self.stage} {self.agent_tasks:,}{chosen}"
 
     def left_out(self, explain: Explain) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield what was left out and why: as a JSON object, and for people."""
@@ -149,6 +156,6 @@ class SweepReport:
     def _sent(self) -> str:
         if not self.messages:
             return ""
-        of_each = ", ".join(f"{each.stage} {each.agent_tasks:,}" for each in self.stages if each.messages)
+        of_each = ", ".join(each.sent() for each in self.stages if each.messages)
         s, t = "" if self.messages == 1 else "s", "" if self.agent_tasks == 1 else "s"
         return f"sent {self.agent_tasks:,} agent task{t} in {self.messages:,} message{s} ({of_each})"

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from celery_agents import backends, claims
 from celery_agents.claims import SENDING_SECONDS, Spec
-from celery_agents.errors import LedgerError, SetupError
+from celery_agents.errors import LedgerError
 from celery_agents.producer import listing
 from celery_agents.producer.gate import Gate, HinderedError
 from celery_agents.producer.highwater import HighWater
@@ -19,6 +19,7 @@ from celery_agents.producer.options import Limit, SweepOptions
 from celery_agents.producer.postponing import Postponed, decided
 from celery_agents.producer.publishing import Sent, SweepableTask, publish
 from celery_agents.producer.reports import Hindrance, Reason, SentMessage, StageReport
+from celery_agents.producer.sizing import Sizing
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
@@ -58,9 +59,10 @@ class StageSweep:
         self._limit = limit or Limit(None)
         self._water = water
         self._gate = Gate(task.runner.ledger, options, water)
-        self._size = _batch_size(task, options)
+        chosen = task.stage_agent.options.batch_size if options.batch_size is None else options.batch_size
+        self._sizing = Sizing(chosen, self._gate)
         self._in_hand: list[Spec] = []
-        self._flushes: Iterator[list[Spec]] | None = None
+        self._flushes: Generator[list[Spec]] | None = None
         self._postponed = Postponed()
 
     def advance(self) -> Generator[Sent]:
@@ -84,6 +86,9 @@ class StageSweep:
             self.is_done = True
         except HinderedError as error:
             self.report.hindrance = error.hindrance
+        finally:
+            if self.report.hindrance is None and self._flushes is not None:
+                self._flushes.close()  # it is over: nothing more is listed
 
     def try_to_advance(self, on_sent: Callable[[SentMessage], object] = lambda _: None) -> None:
         """Advance, and note in the report what breaks it off."""
@@ -116,8 +121,10 @@ class StageSweep:
 
     def _fill(self, stage: AgentStage) -> bool:
         """Have something in hand, if anything waits."""
+        if not self._in_hand:
+            self.report.batch_size = self._sizing.adapt(stage.uuid)
         if self._flushes is None:
-            self._flushes = listing.flushes(self._listed(stage), self._size, self._most)
+            self._flushes = listing.flushes(self._listed(stage), self._sizing.size, self._most)
         while not self._in_hand:
             flush = next(self._flushes, None)
             if flush is None:
@@ -136,12 +143,16 @@ class StageSweep:
         most = min(self._limit.left, self._water.high if self._water else float("inf"))
         return max(most, LEAST_TO_SORT) if self._options.new_first else most
 
-    def _listed(self, stage: AgentStage) -> Iterator[Spec]:
+    def _lists_ahead(self) -> bool:
+        """Whether to list while something is sent: what may not be sent any more would be listed in vain."""
+        return self._most() >= 2 * listing.SPECS_PER_FLUSH
+
+    def _listed(self, stage: AgentStage) -> Iterator[list[Spec]]:
         gateway = self.task.runner.gateway
         try:
-            for spec in listing.specs(gateway, stage, self._options.filters):
+            for page in listing.pages(gateway, stage, self._options.filters, is_ahead=self._lists_ahead()):
                 self._gate.keep_lock()  # renewed here too, for pages that are slow; looked at when there is a flush
-                yield spec
+                yield page
         except Exception as error:
             retry_after, ledger = gateway.classify(error).retry_after, self._gate.ledger
             if retry_after and ledger is not None:
@@ -152,7 +163,7 @@ class StageSweep:
     def _send(self, stage: AgentStage, room: int) -> Iterator[Sent]:
         part, self._in_hand = self._in_hand[:room], self._in_hand[room:]
         with self._options.sending():
-            sent = self._claim_and_publish(stage, listing.batches(part, self._size))
+            sent = self._claim_and_publish(stage, listing.batches(part, self._sizing.size))
             self._count(sent)
             yield from sent  # inside, so that whoever is interrupted afterwards knows of all
 
@@ -188,10 +199,3 @@ class StageSweep:
             self.report.messages += 1
             self.report.agent_tasks += message.size
             self._limit.use(message.size)
-
-
-def _batch_size(task: SweepableTask, options: SweepOptions) -> int:
-    size: int = task.stage_agent.options.batch_size if options.batch_size is None else options.batch_size
-    if size < 1:
-        raise SetupError(f"A batch has at least one agent task: {size}.")
-    return size

@@ -16,6 +16,7 @@ from celery_agents.producer.options import Limit, SweepOptions
 from celery_agents.producer.publishing import Sent, SweepableTask
 from celery_agents.producer.reports import SentMessage, StageReport
 from celery_agents.producer.stage import StageSweep
+from celery_agents.sizes import BatchSize
 
 #: Seconds between two looks at what stands in the way, at most.
 LOOK_SECONDS = 0.25
@@ -24,7 +25,7 @@ LOOK_SECONDS = 0.25
 def sweep(
     stage_tasks: Iterable[SweepableTask],
     *,
-    batch_size: int | None = None,
+    batch_size: BatchSize | None = None,
     limit: int | None = None,
     filters: TaskFilters | None = None,
     max_in_flight: int | None = None,
@@ -45,7 +46,7 @@ def sweep(
 
     Args:
         stage_tasks: The Celery tasks of the stages, swept in this order.
-        batch_size: Agent tasks in one message; by default the option of each stage.
+        batch_size: Agent tasks in one message, or "auto"; by default the option of each stage.
         limit: How many agent tasks to send at most, over all stages. Those which were decided before, and stay at their
             stage because they were HELD or FAILED, come last then.
         filters: Which agent tasks; by default all.

@@ -18,6 +18,7 @@ from celery_agents.producer.publishing import CONNECT_SECONDS, connected
 from celery_agents.queries.listeners import is_listened
 from celery_agents.queries.question import Answer, ImpossibleError, Outcomes, Question, UncertainError
 from celery_agents.results import AgentResult
+from celery_agents.sizes import usual
 from celery_agents.snapshots import Snapshot
 from celery_agents.status import Status
 from celery_agents.task import StageTask
@@ -85,7 +86,7 @@ def _send(question: Question, task_uuids: Collection[UUID], held: dict[UUID, str
     def skip(others: Mapping[UUID, str]) -> None:
         held.update(others)
 
-    specs, size = question.some(task_uuids), question.task.stage_agent.options.batch_size
+    specs, size = question.some(task_uuids), usual(question.task.stage_agent.options.batch_size)
     batches = [specs[start : start + size] for start in range(0, len(specs), size)]
     # Longer than the message may wait: it expires with the question, or else is claimed as a sweep's.
     ttl = min(question.seconds_left, QUEUED_SECONDS) + SENDING_SECONDS

@@ -6,6 +6,7 @@ Encord being down is another matter: the worker starts, says so, and goes on whe
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 from celery import Celery
@@ -45,6 +46,17 @@ def _on_worker_init(conf: Any, **_: Any) -> None:
 
 def _on_worker_start(instance: Any, **_: Any) -> None:
     check_agents(instance.app)
+    _keep_for_good()
+
+
+def _keep_for_good() -> None:
+    """Spare the garbage collector what is there now, the SDK above all: it stays until the worker ends.
+
+    Each full collection would look through it, for a tenth of a worker's CPU time, and write to it: then the pool's
+    processes share less of their memory.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def check_agents(app: Celery) -> None:

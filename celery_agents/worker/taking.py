@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from celery.utils.log import get_logger
+from kombu.transport import virtual
+from kombu.utils.encoding import bytes_to_str
 
 from celery_agents.redaction import redact
 
@@ -29,11 +32,13 @@ LONGEST_WAIT = 0.25
 #: routing key]. The message goes in as it is, because decoding and encoding could change it. What cannot be read is
 #: taken all the same, for kombu to complain about.
 #: KEYS: the notes, their times, and the queues in their order. ARGV: now, and for each queue whether what comes from it
-#: is acknowledged. Reply: number of the queue, the message, and the number of a queue that has more (0: none has).
+#: is acknowledged. Reply: number of the queue, the message, the number of a queue that has more (0: none has), and the
+#: delivery tag under which the message is noted ('': it is not).
 _TAKE = """
 for number = 3, #KEYS do
   local message = redis.call('RPOP', KEYS[number])
   if message then
+    local noted = ''
     local ok, properties = pcall(function() return cjson.decode(message).properties end)
     local is_known = ok and type(properties) == 'table' and type(properties.delivery_info) == 'table'
     if is_known and properties.delivery_tag and ARGV[number - 1] == '1' then
@@ -41,13 +46,14 @@ for number = 3, #KEYS do
       local tail = ', ' .. cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key) .. ']'
       redis.call('ZADD', KEYS[2], ARGV[1], properties.delivery_tag)
       redis.call('HSET', KEYS[1], properties.delivery_tag, '[' .. message .. tail)
+      noted = properties.delivery_tag
     end
     for next = 3, #KEYS do
       if redis.call('EXISTS', KEYS[next]) == 1 then
-        return {number - 2, message, next - 2}
+        return {number - 2, message, next - 2, noted}
       end
     end
-    return {number - 2, message, 0}
+    return {number - 2, message, 0, noted}
   end
 end
 return false
@@ -67,6 +73,7 @@ _LAYOUT: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("unacked_key", lambda channel: isinstance(channel.unacked_key, str)),
     ("unacked_index_key", lambda channel: isinstance(channel.unacked_index_key, str)),
     ("client", lambda channel: callable(channel.client.parse_response)),
+    ("qos", lambda channel: callable(channel.qos.append) and isinstance(channel.qos, virtual.QoS)),
     ("conn_or_acquire", lambda channel: callable(channel.conn_or_acquire)),
 )
 
@@ -81,9 +88,11 @@ def install(consumer: Any) -> None:
     if reason:
         logger.warning("Messages may be lost when this worker is killed just as it takes them: %s.", reason)
         return
+    _keep_client(channel)
     taking = Taking(consumer, channel.client.parse_response)
     channel._brpop_start = taking.start  # noqa: SLF001
     channel.client.parse_response = taking.parse_response
+    channel.qos.append = taking.note
 
 
 def _unknown_symbol(channel: Any) -> str | None:
@@ -109,6 +118,15 @@ def _missing_command(channel: Any) -> str | None:
     return None
 
 
+def _keep_client(channel: Any) -> None:
+    """Have a channel use one client for all its commands.
+
+    kombu makes one for each, all of the same pool of connections. That is a fifth of what a message costs its worker.
+    """
+    with channel.conn_or_acquire() as kept:  # kombu.transport.redis.Channel, which leaves the client open
+        channel.conn_or_acquire = lambda client=None: nullcontext(client or kept)
+
+
 def _prefixed(channel: Any, key: str) -> str:
     return f"{channel.global_keyprefix}{key}"
 
@@ -131,6 +149,8 @@ class Taking:
             str, bool
         ] = {}  #: key -> is acknowledged, in the order in which they are looked at
         self._has_more: str | None = None  #: key of a queue where there is no need to wait
+        self._append: Callable[..., None] = consumer.channel.qos.append
+        self._noted = ""  #: delivery tag of the message that was taken last
 
     def start(self, timeout: float | None = None) -> None:
         """Wait until there is something, as ``Channel._brpop_start`` does."""
@@ -166,5 +186,17 @@ class Taking:
         with channel.conn_or_acquire() as client:
             # Not EVALSHA: kombu's client would put the prefix before one of the keys.
             taken = client.eval(_TAKE, len(keys), *keys, time.time(), *notes)
-        self._has_more = queues[int(taken[2]) - 1] if taken and int(taken[2]) else None
-        return (queues[int(taken[0]) - 1], taken[1]) if taken else None
+        if not taken:
+            self._has_more = None
+            return None
+        number, message, more, noted = taken
+        self._has_more = queues[int(more) - 1] if int(more) else None
+        self._noted = bytes_to_str(noted)
+        return queues[int(number) - 1], message
+
+    def note(self, message: Any, delivery_tag: str) -> None:
+        """Note that a message is with this worker, as ``QoS.append`` does; in Redis what is not noted there yet."""
+        if delivery_tag == self._noted:
+            virtual.QoS.append(self._channel.qos, message, delivery_tag)
+        else:
+            self._append(message, delivery_tag)

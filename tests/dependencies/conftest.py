@@ -18,6 +18,12 @@ from encord.http.v2.payloads import Page
 from encord.orm import storage as orm
 from encord.storage import StorageItem
 
+from celery_agents.sandbox import SandboxServer
+from celery_agents.sandbox.seed import seed_project
+from celery_agents.sandbox.state import Sandbox
+from celery_agents.sandbox.storage import Kind
+from tests.execution.conftest import Bench, open_bench
+
 SECRET = "X-Signature=s3cr3t"
 
 
@@ -106,6 +112,15 @@ def server() -> Iterator[MediaServer]:
         running.closing.set()
         running.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def images() -> Iterator[Bench]:
+    """A sandbox project of ten images."""
+    state = Sandbox(seed=7)
+    seed_project(state, tasks=10, seed=7, weights={Kind.IMAGE: 1})
+    with SandboxServer.start(state) as sandbox:
+        yield open_bench(sandbox)
 
 
 MakeItem = Callable[..., StorageItem]

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from encord.storage import StorageItem
 
 from celery_agents.dependencies import http
 from celery_agents.dependencies.download import (
@@ -22,6 +23,7 @@ from celery_agents.dependencies.download import (
     download,
 )
 from celery_agents.errors import DownloadError, SetupError
+from tests.execution.conftest import Bench
 
 from .conftest import SECRET, MakeItem, MediaServer, Reply
 
@@ -196,6 +198,33 @@ def test_a_redirect_to_this_machine_asks_it_nothing(make_item: MakeItem) -> None
 
     assert "it was redirected to the machine of this worker" in str(error)
     assert not error.transient
+
+
+# Connections are kept.
+
+
+def items_of(images: Bench) -> list[StorageItem]:
+    rows = images.gateway.project.list_label_rows_v2()
+    uuids = [row.backing_item_uuid for row in rows if row.backing_item_uuid]
+    return list(images.gateway.storage_items(uuids).values())
+
+
+def test_the_next_file_comes_over_the_same_connection(images: Bench) -> None:
+    items = items_of(images)
+    before = images.sandbox.connections
+    assert len({fetch(item) for item in items}) == 10
+    assert images.sandbox.connections == before + 1
+
+
+def test_a_redirect_to_this_machine_finds_no_connection_that_was_kept(
+    images: Bench, make_item: MakeItem
+) -> None:
+    """Which an address of Encord's own had led to before."""
+    item = items_of(images)[0]
+    fetch(item)
+    error = refused(make_item("image", Reply(status=302, headers={"Location": item.get_signed_url() or ""})))
+    assert "it was redirected to the machine of this worker" in str(error)
+    assert images.sandbox.calls["media.get"] == 1
 
 
 @pytest.mark.parametrize(

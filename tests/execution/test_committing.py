@@ -6,7 +6,9 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from encord.http.bundle import Bundle
 from encord.objects.ontology_labels_impl import LabelRowV2
+from encord.storage import StorageItem
 from encord.workflow.stages.agent import AgentTask
 
 from celery_agents import Outcome
@@ -90,3 +92,19 @@ def test_being_interrupted_is_no_attempt_but_trouble_is(bench: Bench, call: str)
     ended = bench.again(agent, execution)
     assert Counter(each.outcome for each in ended.outcomes) == {Outcome.PROCEEDED: 10}
     assert {TaskSpec.decode(raw).uuid for raw in bench.specs} == {each.task_uuid for each in ended.outcomes}
+
+
+def test_a_refused_bundle_of_any_kind_is_sent_again_in_its_halves(bench: Bench) -> None:
+    """What one replay joins is nobody's but its own."""
+
+    def describe(item: StorageItem, bundle: Bundle) -> str:
+        item.update(description="seen", bundle=bundle)
+        return FORWARD
+
+    bench.sandbox.faults.add(Fault(call="storage.patch_bulk", status=400, times=1))
+    execution = bench.execute(describe)
+    assert {outcome.outcome for outcome in execution.outcomes} == {Outcome.PROCEEDED}
+    assert bench.sandbox.calls["storage.patch_bulk"] == 3
+    patched = [record.detail["item_uuid"] for record in bench.sandbox.audit.records("storage.patch_bulk")]
+    assert sorted(patched) == sorted(set(patched))
+    assert len(patched) == 10

@@ -21,6 +21,7 @@ from encord.orm.base_dto import BaseDTO
 from encord.user_client import EncordUserClient
 from encord.workflow.stages.agent import AgentStage
 
+from celery_agents import sessions
 from celery_agents.gateway import connections
 from celery_agents.gateway.classify import classify
 from celery_agents.gateway.client import requests_settings
@@ -108,7 +109,7 @@ def test_threads_share_no_connection_and_leave_them_to_later_threads(sandbox: Sa
 
 
 def test_idle_connections_are_closed(sandbox: SandboxServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "LONGEST_IDLE", 0.05)
+    monkeypatch.setattr(sessions, "LONGEST_IDLE", 0.05)
     gateway = open_gateway(sandbox)
     read(gateway, gateway.agent_stage("Pre-label"))
     wait_until("all are closed", lambda: sandbox.open_connections == 0)

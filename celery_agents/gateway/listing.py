@@ -1,0 +1,64 @@
+"""What waits at a stage, read as task specs.
+
+``AgentStage.get_tasks`` makes an ``AgentTask`` of each, and tries its times in several formats, in Python. That takes
+more than ten times as long as this. Whoever needs an ``AgentTask`` makes one of its spec, see ``Gateway.agent_task``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+from encord.common.time_parser import parse_datetime
+from encord.workflow.common import TasksQueryParams
+from encord.workflow.stages.agent import AgentStage
+from pydantic import ConfigDict, Field, WrapValidator
+from pydantic.alias_generators import to_camel
+
+from celery_agents.messages import TaskSpec
+
+
+def _instant(written: Any, read: Callable[[Any], datetime]) -> datetime:
+    """Read a time as the SDK does: it guesses at what is not ISO 8601, and takes it for UTC where it does not say."""
+    try:
+        instant = read(written)
+    except ValueError:
+        return parse_datetime(written)
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+_Instant = Annotated[datetime, WrapValidator(_instant)]
+
+
+class _ListedSpec(TaskSpec):
+    """A spec under the names that Encord gives its fields."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    created_at: _Instant
+    updated_at: _Instant
+
+
+class _Filters(TasksQueryParams):
+    """The arguments of ``AgentStage.get_tasks``, under the names of the request."""
+
+    assignee: list[str] | None = Field(None, alias="userEmails")
+    data_hash: list[UUID] | None = Field(None, alias="dataHashes")
+    dataset_hash: list[UUID] | None = Field(None, alias="datasetHashes")
+    data_title: str | None = Field(None, alias="dataTitleContains")
+    status: list[str] | None = Field(None, alias="statuses")
+
+
+def list_specs(stage: AgentStage, **filters: Any) -> Iterator[TaskSpec]:
+    """Yield the specs of what waits at *stage*, page by page.
+
+    Args:
+        stage: The stage.
+        filters: Those of ``AgentStage.get_tasks``; each a list, but for ``data_title``.
+    """
+    # Its annotation wants a type that the SDK's own stages yield.
+    type_: Any = _ListedSpec
+    listed = stage._workflow_client.get_tasks(stage.uuid, _Filters(**filters), type_=type_)  # noqa: SLF001
+    return cast("Iterator[TaskSpec]", iter(listed))
