@@ -100,14 +100,14 @@ SCENARIOS = (
         what="own `label_row.save()`, `deferred_saves=True`",
         ours=ours("save", (6_000, 6_000, 4_000), deferred_saves=True),
         peer=theirs("save", (2_000, 400, 200)),
-        usual=(AT_ONCE, NEAR_TLS, FAR),
+        usual=(AT_ONCE, FAR),
     ),
     Scenario(
         name="frame",
         what="takes a frame",
         ours=ours("frame", (4_000, 4_000, 2_000)),
         peer=theirs("frame", (2_000, 400, 200)),
-        usual=(AT_ONCE, NEAR_TLS, FAR),
+        usual=(AT_ONCE, FAR),
     ),
     Scenario(
         name="wait",
@@ -166,7 +166,6 @@ SCENARIOS = (
         what="box through the struct, lists of 10 there",
         ours=ours("struct", (6_000, 6_000, 4_000)),
         peer=theirs("struct", (2_000, 400, 100), size=10),
-        usual=(FAR,),
     ),
     Scenario(
         name="batches",
