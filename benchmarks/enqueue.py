@@ -91,8 +91,8 @@ def produce(mode: str) -> None:
     stage = runner.gateway.agent_stage("Pre-label")
     runner.enqueue(limit=100)  # the connections are open, as in a producer that sweeps again and again
     if mode.startswith("in memory"):
-        tasks = list(stage.get_tasks())
-        runner.gateway.list_tasks = lambda *_, **__: iter(tasks)  # type: ignore[method-assign]
+        specs = list(runner.gateway.list_specs(stage))
+        runner.gateway.list_specs = lambda *_, **__: iter(specs)  # type: ignore[method-assign]
     with emptied(app):
         does: Callable[[], Any] = runner.enqueue
         print(json.dumps(measured((lambda: list(stage.get_tasks())) if mode == "listing" else does)))

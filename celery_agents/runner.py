@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from celery import Celery, current_app, shared_task
-from celery.utils.log import get_logger
+from celery import Celery, current_app
 
-from celery_agents import producer, queries, stopping
 from celery_agents.bases import inherited_options, task_base
-from celery_agents.declaring import StageAgent, declared, name_of, project_uuid, stage_identity
+from celery_agents.declaring import declared, project_uuid, stage_identity
 from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
 from celery_agents.permits import Permits
 from celery_agents.policies import ExecutionPolicy
-from celery_agents.producer import TaskFilters, asked, beat
+from celery_agents.producer import TaskFilters, beat, sweep
+from celery_agents.registering import register
 from celery_agents.settings import Settings
 from celery_agents.sizes import BatchSize
 from celery_agents.task import Declaration, StageTask
-from celery_agents.worker import (
-    cancelling,
-    leaving,
-    listening,
-    releasing,
-    resources,
-    startup,
-    stuck,
-    visibility,
-)
 
 if TYPE_CHECKING:
     from encord.project import Project
@@ -42,8 +31,6 @@ if TYPE_CHECKING:
     from celery_agents.ledger import Ledger
     from celery_agents.messages import TaskOutcome
     from celery_agents.models import AgentFunction
-
-logger = get_logger(__name__)
 
 
 class QueueRunner:
@@ -186,45 +173,11 @@ class QueueRunner:
                     f"Stage {str(stage)!r} has an agent already ({self._task_names[identity]}); one stage, one agent."
                 )
             name = chosen.name or f"agents.{str(self.project_hash)[:8]}.{identity}"
-            task = self._register(name, declared(identity, function, chosen), base)
+            task = register(self._app, name, Declaration(self, declared(identity, function, chosen)), base)
             self._task_names[identity] = name
             return task
 
         return declare
-
-    def _register(self, name: str, stage_agent: StageAgent, base: type[StageTask]) -> StageTask:
-        startup.connect()
-        releasing.connect()
-        cancelling.connect()
-        leaving.connect()
-        listening.connect()
-        stopping.connect()
-        visibility.connect()
-        stuck.connect()
-        resources.connect()
-        beat.register(self._app, self.project_hash)
-        asked.register(self._app, self.project_hash)
-        registered = _shared if self._app is None else vars(self._app).setdefault("celery_agents", {})
-        declaration = Declaration(self, stage_agent)
-        if name in registered:
-            _declare_again(name, registered[name][1], declaration)
-            return registered[name][0]
-        options: Mapping[str, Any] = {
-            "base": base,
-            "bind": True,
-            "name": name,
-            "max_retries": stage_agent.options.retry.max_retries,
-            "autoretry_for": (),  # Celery's own would retry the whole message
-            "declaration": declaration,
-            **stage_agent.options.celery,
-        }
-        run = _run_of(stage_agent.function)
-        # With an app it is not shared: with several apps in one process each keeps the agents that it was given.
-        task = (
-            shared_task(run, **options) if self._app is None else self._app.task(run, shared=False, **options)
-        )
-        registered[name] = cast("StageTask", task), declaration
-        return registered[name][0]
 
     def get_agent_stages(self) -> Iterator[AgentStage]:
         """Yield the SDK's agent stages that have an agent here, in the order of their declaration.
@@ -246,7 +199,7 @@ class QueueRunner:
         Raises:
             SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
         """
-        return producer.sweep(self._tasks_for(stages), **options)
+        return sweep(self._tasks_for(stages), **options)
 
     def query(
         self,
@@ -291,6 +244,8 @@ class QueueRunner:
 
         Workers get them in messages of the stage's ``batch_size``. An ``ExpiredError`` has what was decided in time.
         """
+        from celery_agents import queries  # here, because who only declares and sends needs none of it
+
         task = stage if isinstance(stage, StageTask) else self.task_for(stage)
         return queries.query_many(task, list(specs), policy=policy, timeout=timeout, once=once)
 
@@ -351,31 +306,3 @@ class QueueRunner:
                 f"No agent is declared for stage {str(stage)!r}; declared are: {declared}."
             )
         return cast("StageTask", self.app.tasks[self._task_names[identity]])
-
-
-#: The tasks declared without an app, by name, and what they stand for; those declared with one are kept at that app.
-_shared: dict[str, tuple[StageTask, Declaration]] = {}
-
-
-def _declare_again(name: str, earlier: Declaration, declaration: Declaration) -> None:
-    """Let a task that is registered stand for another agent from now on; Celery's own options of it stay."""
-    before, now = (name_of(each.stage_agent.function) for each in (earlier, declaration))
-    if before != now:
-        logger.warning("%s was declared by %s() and is now by %s()", name, before, now)
-    earlier.runner, earlier.stage_agent = declaration.runner, declaration.stage_agent
-
-
-def _run_of(function: Callable[..., Any]) -> Callable[..., str]:
-    """Return the ``run`` of the Celery task, which looks like *function* to people, logs and documentation."""
-
-    def run(self: StageTask, specs: object, carry: object = None) -> str:
-        return self.process(specs, carry)
-
-    name = name_of(function)
-    run.__name__ = (
-        name if name.isidentifier() else "agent"
-    )  # Celery compiles it; a lambda's name is no identifier
-    run.__qualname__ = getattr(function, "__qualname__", run.__name__)
-    run.__doc__ = function.__doc__
-    run.__module__ = function.__module__
-    return run

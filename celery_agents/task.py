@@ -1,60 +1,31 @@
-"""The Celery task that stands for one agent: decode the message, execute it, tell Celery what came of it."""
+"""The Celery task that stands for one agent: how it is sent, called and retried. ``processing`` is what it does."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from celery import Celery, Task, states
-from celery.exceptions import Ignore, Reject, Retry
-from celery.utils.log import get_task_logger
+from celery import Celery, Task
+from celery.exceptions import Retry
 from celery.utils.threads import LocalStack
-from celery.utils.time import maybe_iso8601, maybe_make_aware
+from celery.utils.time import maybe_make_aware
 
-from celery_agents.batch import Batch, Execution
 from celery_agents.declaring import StageAgent
-from celery_agents.delivery import Delivery, Ledgered, Unledgered
-from celery_agents.direct import Patience, work_off
-from celery_agents.errors import (
-    AgentRetryError,
-    AgentTaskError,
-    CancelledMessageError,
-    LedgerError,
-    RetryingError,
-)
-from celery_agents.executor import execute
-from celery_agents.messages import Carry, Outcome, ProgressReport, TaskCompletionResult, as_specs
-from celery_agents.origins import queue_of
-from celery_agents.reporter import Reporter
-from celery_agents.sizes import AUTO
-from celery_agents.status import PROGRESS
-from celery_agents.supervision import Limiting, Supervision
-from celery_agents.verdicts import is_failure, log_failures, sentence
+from celery_agents.errors import AgentRetryError
+from celery_agents.messages import as_specs
+from celery_agents.watch import SHARE_OF_TIME_LIMIT
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
 
     from celery_agents.runner import QueueRunner
 
-logger = get_task_logger(__name__)
-
-#: How much of a message's soft time limit is used to begin agent tasks: the last one, and the commit, need some too.
-SHARE_OF_TIME_LIMIT = 0.8
-#: Seconds that a direct call waits in all for passing trouble to pass, before it gives up on what is left.
-PATIENCE_HERE = 30.0
-
-
 #: The message that code belongs to, wherever it runs: the name of its task, and Celery's context.
 _request: ContextVar[tuple[str, Any]] = ContextVar("celery_agents.request", default=("", None))
-
-
-class SupersededError(Ignore):  # type: ignore[misc]  # celery ships no types
-    """The message is another worker's by now, to whom it was delivered again."""
 
 
 @dataclass(slots=True)
@@ -192,41 +163,12 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             AgentTaskError: In a worker, where the stage's failure policy calls the message failed.
             celery.exceptions.Retry: In a worker, where something is worth another attempt.
         """
+        # Here, because only workers need it, and what only sends is imported quickly, see `worker.startup`.
+        from celery_agents.processing import process, process_here
+
         if self.request.called_directly:
-            return self._process_here(as_specs(specs))
-        batch = self._batch(specs, carry)
-        delivery = self._delivery()
-        began = time.monotonic()
-        with (
-            self._reporter(total=len(batch.specs) + len(batch.carry.outcomes)) as reporter,
-            self._shows_request(),
-        ):
-            supervision = self._supervision(delivery, reporter)
-            execution = execute(
-                batch,
-                self.stage_agent.agent_for(self),
-                self.runner.gateway,
-                reporter,
-                delivery=delivery,
-                watch=supervision,
-            )
-        self._note_pace(execution, batch, time.monotonic() - began)
-        delivery.end(execution, batch)
-        if delivery.is_superseded():
-            raise SupersededError("A newer delivery of this message tells what became of it.")
-        log_failures(execution.outcomes[len(batch.carry.outcomes) :], logger)
-        result = TaskCompletionResult.from_outcomes(execution.outcomes, execution.stage_uuid)
-        if execution.again and (supervision.is_cancelled() or supervision.is_expired()):
-            delivery.release(execution.waiting)
-            delivery.close()
-            raise self._left(execution, result, is_expired=supervision.is_expired())
-        if execution.again:
-            raise self._again(execution, result, delivery)
-        failed = [each for each in execution.outcomes if each.outcome is Outcome.FAILED]
-        total = len(execution.outcomes)
-        if is_failure(len(failed), total, self.stage_agent.options.failure_policy):
-            raise AgentTaskError(sentence(failed, total), result.model_dump_json())
-        return result.model_dump_json()
+            return process_here(self, as_specs(specs))
+        return process(self, as_specs(specs), carry)
 
     @property
     def request(self) -> Any:
@@ -236,132 +178,10 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         return of_message if own.called_directly and name == self.name else own
 
     @contextmanager
-    def _shows_request(self) -> Iterator[None]:
+    def shows_request(self) -> Iterator[None]:
+        """Let agents see the message's context wherever they run, in the ``with`` block."""
         token = _request.set((self.name, self.request))
         try:
             yield
         finally:
             _request.reset(token)
-
-    def _batch(self, specs: object, carry: object) -> Batch:
-        batch = Batch(as_specs(specs), Carry.decode(carry), self.runner.settings.max_spec_bytes)
-        # Its connection may have broken after its retry was sent. The ledger knows of no death then, and what is gone
-        # from the stage may have been moved by this very message, with an answer that was lost.
-        is_redelivered = (self.request.delivery_info or {}).get("redelivered")
-        return batch.after_crash() if is_redelivered else batch
-
-    def _delivery(self) -> Delivery:
-        ledger = self.runner.ledger
-        # task_always_eager: nothing was sent, so nothing can come twice.
-        if ledger is None or self.request.is_eager:
-            return Unledgered()
-        return Ledgered(
-            ledger,
-            self.request.id,
-            self.request.hostname,
-            max_crashes=self.runner.settings.max_crashes,
-            redelivered_after=self.runner.redelivered_after,
-        )
-
-    def _note_pace(self, execution: Execution, batch: Batch, seconds: float) -> None:
-        """Tell producers how long agent tasks take, where they go by that."""
-        ledger, stage_uuid = self.runner.ledger, execution.stage_uuid
-        is_asked_for = self.stage_agent.options.batch_size == AUTO and not self.request.is_eager
-        decided = execution.outcomes[len(batch.carry.outcomes) :]
-        number = sum(each.outcome is not Outcome.GONE for each in decided)
-        if is_asked_for and ledger is not None and stage_uuid is not None and number:
-            with suppress(LedgerError):
-                ledger.note_pace(stage_uuid, number, seconds)
-
-    def _reporter(self, total: int) -> Reporter:
-        # What `update_state` does; but that looks for the backend and the request of the thread that calls it.
-        backend, request = self.backend, self.request
-
-        def write(report: ProgressReport) -> None:
-            backend.store_result(request.id, report.model_dump(mode="json"), PROGRESS, request=request)
-
-        is_wanted = not (self.ignore_result or request.ignore_result or request.is_eager)
-        return Reporter(write if is_wanted else None, total)
-
-    def _supervision(self, delivery: Delivery, reporter: Reporter) -> Supervision:
-        _, soft = self.request.timelimit or (None, None)
-        seconds = soft or self.soft_time_limit or self.app.conf.task_soft_time_limit
-        return Supervision(
-            self.request.id,
-            delivery,
-            # A batch that would run into its soft time limit ends before; its rest goes round with a new limit.
-            seconds=seconds * SHARE_OF_TIME_LIMIT if seconds else None,
-            limits=self.stage_agent.options.limits,
-            expires=_as_instant(self.request.expires),
-            hear=reporter.hear,
-        )
-
-    def _process_here(self, specs: list[object]) -> str:
-        """Execute without Celery: passing trouble is waited for in place, for a bounded time."""
-        agent, encord = self.stage_agent.agent_for(self), self.runner.gateway
-        watch = Limiting(self.stage_agent.options.limits)
-        execution = work_off(
-            Batch(specs, max_spec_bytes=self.runner.settings.max_spec_bytes),
-            lambda batch: execute(batch, agent, encord, _report_nothing, watch=watch),
-            Patience(PATIENCE_HERE).wait,
-        )
-        outcomes = execution.given_up()
-        return TaskCompletionResult.from_outcomes(outcomes, execution.stage_uuid).model_dump_json()
-
-    def _again(self, execution: Execution, result: TaskCompletionResult, delivery: Delivery) -> Exception:
-        again: Exception
-        try:
-            again = super().retry(
-                args=[execution.again],
-                kwargs={"carry": execution.carry.encode()},
-                countdown=execution.countdown,
-                queue=queue_of(self.app, self.request.delivery_info or {}),
-                max_retries=self.request.retries
-                + 1,  # tries are counted by the executor; an interruption is none
-                exc=RetryingError(_why_again(execution), result.model_dump_json(), total=execution.total),
-                throw=False,
-            )
-        except Reject as refusal:
-            # celery.app.task.Task.retry: the retry could not be sent. It would then drop the message.
-            again = Reject(refusal.reason, requeue=True)
-        else:
-            delivery.close()
-        return again
-
-    def _left(self, execution: Execution, result: TaskCompletionResult, *, is_expired: bool) -> Exception:
-        """End a message that was cancelled, or that an agent was told has expired: the rest stays as it is."""
-        left = len(execution.again)
-        cancelled = f"It was cancelled; {left} of {execution.total} agent tasks were left as they were."
-        # The word by which Celery's own TaskRevokedError tells an expired message from a revoked one, see `status`.
-        reason = "expired" if is_expired else cancelled
-        error = CancelledMessageError(reason, result.model_dump_json(), total=execution.total)
-        self.backend.mark_as_failure(self.request.id, error, request=self.request, state=states.REVOKED)
-        self.send_event("task-revoked", terminated=False, signum=None, expired=is_expired)
-        ignored: Exception = Ignore(str(error))
-        return ignored
-
-
-def _as_instant(expires: str | datetime | None) -> datetime | None:
-    """Return a message's ``expires`` as Celery sends it, as an instant."""
-    if expires is None:
-        return None
-    instant: datetime = maybe_make_aware(maybe_iso8601(expires))
-    return instant
-
-
-def _why_again(execution: Execution) -> str:
-    number = len(execution.again)
-    of_all = f"{number} of {execution.total} agent tasks go round again"
-    if not execution.trouble:
-        reason = (
-            "Encord is not to be called now"
-            if execution.countdown
-            else "the worker is stopping, or the time limit near"
-        )
-        return f"{of_all}: {reason}"
-    latest = execution.trouble[-1]
-    return f"{of_all}: {latest.type}: {latest.detail}"
-
-
-def _report_nothing(done: int, failed: int) -> None:
-    """Report to nobody: a direct call returns when it is through."""

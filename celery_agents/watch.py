@@ -10,6 +10,9 @@ from typing import Protocol
 from celery_agents.progress import Progress
 from celery_agents.work import Work
 
+#: How much of a message's soft time limit is used to begin agent tasks: the last one, and the commit, need some too.
+SHARE_OF_TIME_LIMIT = 0.8
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -228,7 +228,7 @@ class Observer:
 
     @staticmethod
     def _at_encord(task: StageTask) -> int:
-        return sum(1 for _ in task.runner.gateway.list_tasks(task.agent_stage))
+        return sum(1 for _ in task.runner.gateway.list_specs(task.agent_stage))
 
 
 def _names_by_id(answers: dict[str, Any]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def _rows(runner: QueueRunner, tasks: Sequence[StageTask], counts: bool) -> Iter
 
 
 def _waiting(gateway: Gateway, stage: AgentStage) -> int:
-    return sum(1 for _ in gateway.list_tasks(stage))
+    return sum(1 for _ in gateway.list_specs(stage))
 
 
 def _document(runner: QueueRunner, rows: Sequence[StageRow]) -> dict[str, object]:

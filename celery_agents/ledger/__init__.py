@@ -20,8 +20,10 @@ what slips through is refused by Encord, for a move is possible only once.
 A **crash** is a delivery that was begun and never ended. The delivery after it notes which agent task it is on, so the
 next one can name the one that kills workers. The first crash of a message has nothing noted and is nobody's.
 
-**Outcomes** and **failures** are records for people, bounded by age and by number. Every key expires, and all keys of a
-project are in one slot of a cluster, see ``keys``. An operation is one round trip, unless its docstring says otherwise.
+**Outcomes** and **failures** are records for people, bounded by age and by number. Outcomes of one message that are
+alike are kept once, see ``alike``. The claims that they end stay where they are and lead to them, so what goes well
+costs next to nothing. Every key expires, and all keys of a project are in one slot of a cluster, see ``keys``. An
+operation is one round trip, unless its docstring says otherwise.
 """
 
 from celery_agents.ledger.book import Ledger

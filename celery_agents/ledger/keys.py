@@ -3,7 +3,8 @@
 All share a hash tag, ``celery-agents:{<project_hash>}:…``, so that a cluster keeps them in one slot and one script may
 touch several. What is about agent tasks lies in hashes with a sorted set beside each, and not in a key for each agent
 task: their number is bounded by the script that writes, the set gives the order, and a script needs to be told a
-handful of keys for a thousand agent tasks. Each key's expiry is set by the script that writes it.
+handful of keys for a thousand agent tasks. Each key's expiry is set by the script that writes it. What entries of
+``holders`` say, and what a group is, stands in ``scripts/records.lua``.
 
     holders:<stage>     hash    agent task -> the message that claims it, or a group   claim's ttl and a day, and
                                                                                        retention of outcomes

@@ -20,7 +20,7 @@ class Retention:
     """
 
     outcome_seconds: float = 24 * 3600.0
-    outcomes: int = 100_000  #: about 1 kB each
+    outcomes: int = 100_000  #: some 200 bytes each where they are alike, else about 1 kB
     failure_seconds: float = 14 * 24 * 3600.0
     failures: int = 10_000  #: up to 64 kB each, usually some 5 kB
 

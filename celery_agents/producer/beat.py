@@ -21,7 +21,8 @@ from celery_agents.producer.outages import Outages
 from celery_agents.producer.reports import SentMessage, SweepReport
 from celery_agents.producer.stage import StageSweep
 from celery_agents.sizes import AUTO, BatchSize
-from celery_agents.task import SHARE_OF_TIME_LIMIT, StageTask
+from celery_agents.task import StageTask
+from celery_agents.watch import SHARE_OF_TIME_LIMIT
 
 logger = get_task_logger(__name__)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery_agents.claims import Spec
+from celery_agents.messages import TaskSpec
 from celery_agents.producer.filters import TaskFilters
 from celery_agents.producer.lookahead import read_ahead
 
 if TYPE_CHECKING:
-    from encord.workflow.stages.agent import AgentStage, AgentTask
+    from encord.workflow.stages.agent import AgentStage
 
 #: Specs that are published together: about half a megabyte.
 SPECS_PER_FLUSH = 1_000
@@ -23,13 +24,14 @@ PAGE = 100
 PAGES_AHEAD = 5
 #: Seconds after which what is batched is published although it is less, so that workers do not wait for slow pages.
 SECONDS_PER_FLUSH = 0.25
+_ADDRESS = {"project_hash", "stage_uuid"}
 
 
-def encode_spec(task: AgentTask, project_hash: UUID | str, stage_uuid: UUID | str) -> str:
-    """Return *task* as the spec that travels in a message: its own JSON, and for whom it is."""
+def encode_spec(spec: TaskSpec, project_hash: UUID | str, stage_uuid: UUID | str) -> str:
+    """Return *spec*, as it was listed, in the form that travels: the agent task's own JSON, and for whom it is."""
     # What model_dump_json does, without its arguments; and put together as text. To make a dict, and JSON of that, took
     # four times as long.
-    own = type(task).__pydantic_serializer__.to_json(task).decode()
+    own = type(spec).__pydantic_serializer__.to_json(spec, exclude=_ADDRESS).decode()
     return f'{own[:-1]},"project_hash":"{project_hash}","stage_uuid":"{stage_uuid}"}}'
 
 
@@ -44,10 +46,10 @@ def pages(
         filters: What matches.
         is_ahead: List further pages meanwhile, up to ``PAGES_AHEAD``, in a thread.
     """
-    tasks = chain.from_iterable(gateway.list_tasks(stage, **request) for request in filters.requests())
+    specs = chain.from_iterable(gateway.list_specs(stage, **request) for request in filters.requests())
     project_hash, stage_uuid = str(gateway.project_hash), str(stage.uuid)  # text once, and not for each spec
-    for page in read_ahead(tasks, PAGE, PAGES_AHEAD) if is_ahead else ([task] for task in tasks):
-        yield [(task.uuid, encode_spec(task, project_hash, stage_uuid)) for task in page]
+    for page in read_ahead(specs, PAGE, PAGES_AHEAD) if is_ahead else ([spec] for spec in specs):
+        yield [(spec.uuid, encode_spec(spec, project_hash, stage_uuid)) for spec in page]
 
 
 def flushes(

@@ -15,9 +15,9 @@ from celery_agents.delivery import Delivery, Ledgered, Unledgered
 from celery_agents.direct import Patience
 from celery_agents.errors import Cancelled
 from celery_agents.executor import execute
+from celery_agents.processing import PATIENCE_HERE
 from celery_agents.queries.question import Answer, Outcomes, Question
 from celery_agents.supervision import Supervision
-from celery_agents.task import PATIENCE_HERE
 
 
 def run_here(question: Question, task_uuids: Collection[UUID]) -> Answer:

@@ -18,7 +18,7 @@ from celery.worker.request import Request
 
 from celery_agents.errors import CancelledMessageError, LedgerError, SpecError
 from celery_agents.messages import Carry, TaskCompletionResult
-from celery_agents.task import SupersededError
+from celery_agents.processing import SupersededError
 from celery_agents.time_limits import EXIT_CODE
 from celery_agents.worker import visibility
 

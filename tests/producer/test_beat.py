@@ -131,10 +131,10 @@ def test_a_stage_that_cannot_be_swept_keeps_no_other_from_it(
     broken, fine = _declared(runner, "Broken"), _declared(runner, "Fine")
 
     class Failing(Listing):
-        def list_tasks(self, stage: Any, **filters: Any) -> Any:
+        def list_specs(self, stage: Any, **filters: Any) -> Any:
             if stage.title == "Broken":
                 raise ConnectionError("Encord is down")
-            return super().list_tasks(stage, **filters)
+            return super().list_specs(stage, **filters)
 
         def agent_stage(self, stage: object) -> Any:
             found = super().agent_stage(stage)

@@ -24,7 +24,7 @@ from celery_agents.producer.reports import Reason, StageReport
 from celery_agents.producer.stage import StageSweep
 from celery_agents.sandbox import Fault, SandboxServer
 from tests import servers
-from tests.producer.conftest import Listing, SameEachTime, agent_task, stage_task
+from tests.producer.conftest import Listing, SameEachTime, agent_task, spec_of, stage_task
 from tests.producer.test_high_water import ledger_of
 from tests.visibility.proxy import Proxy
 
@@ -61,7 +61,7 @@ def test_each_sweep_sends_what_is_new_and_tells_what_it_left_out(app: Celery) ->
     task = stage_task(app, listing)
     with closing(continuous.reports([task], 0.05, REPEATS, keeps_ids=True)) as reports:
         first, second = next(reports), next(reports)
-        listing.tasks += [agent_task(each) for each in range(5)]
+        listing.specs += [spec_of(agent_task(each)) for each in range(5)]
         third = next(reports)
     assert first.as_line() == "sent 30 agent tasks in 3 messages (Pre-label 30)"
     assert second.as_line() == "nothing sent; Pre-label: 30 left out, other messages have them"
@@ -77,7 +77,7 @@ def test_a_stage_at_its_mark_goes_on_where_it_stopped(app: Celery) -> None:
     ledger, sent = ledger_of(task), Counter[UUID]()
     with closing(continuous.reports([task], 0.05, REPEATS, max_in_flight=20, keeps_ids=True)) as reports:
         for _ in reports:
-            held = ledger.who_holds(listing.stage_uuid, [each.uuid for each in listing.tasks])
+            held = ledger.who_holds(listing.stage_uuid, [each.uuid for each in listing.specs])
             assert len(held) <= 20
             sent.update(held.keys())
             ledger.release_all(listing.stage_uuid)
@@ -94,7 +94,7 @@ def test_a_stage_goes_on_between_two_sweeps_when_there_is_room(app: Celery) -> N
     with closing(continuous.reports([task], 0.6, REPEATS, max_in_flight=20)) as reports:
         first = next(reports)
         ledger.release_all(listing.stage_uuid)
-        listing.tasks = listing.tasks[20:]
+        listing.specs = listing.specs[20:]
         second = next(reports)
     assert first.stages[0].hindrance is not None
     assert (first.agent_tasks, first.stages[0].hindrance.reason) == (20, Reason.FULL)
@@ -121,7 +121,7 @@ def test_a_broker_that_goes_away_is_survived(own_valkey: ValkeyServer, valkey: V
     task = stage_task(app, listing)
     with closing(continuous.reports([task], 0.05, REPEATS)) as reports:
         assert next(reports).agent_tasks == 20
-        listing.tasks += [agent_task(each) for each in range(15)]
+        listing.specs += [spec_of(agent_task(each)) for each in range(15)]
         own_valkey.stop()
         (error,) = errors_in(next(reports))
         assert isinstance(error, SetupError)
@@ -144,7 +144,7 @@ def test_a_rabbitmq_that_goes_away_is_survived(valkey: ValkeyServer) -> None:
     try:
         with closing(continuous.reports([task], 0.05, REPEATS)) as reports:
             assert next(reports).agent_tasks == 20
-            listing.tasks += [agent_task(each) for each in range(15)]
+            listing.specs += [spec_of(agent_task(each)) for each in range(15)]
             proxy.cut()
             assert isinstance(errors_in(next(reports))[0], SetupError)
             assert ledger_of(task).in_flight(listing.stage_uuid) == 20

@@ -188,7 +188,7 @@ def test_what_was_decided_before_comes_last_and_the_oldest_first(app: Celery) ->
     """Six of ten are FAILED or HELD; without that order they would be sent again and again, and the others never."""
     listing = SameEachTime(10)
     task = stage_task(app, listing, batch_size=1)
-    uuids = [each.uuid for each in listing.tasks]
+    uuids = [each.uuid for each in listing.specs]
     ledger = ledger_of(task)
 
     def decide(task_uuids: Sequence[UUID], outcome: Outcome) -> None:

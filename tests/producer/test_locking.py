@@ -74,13 +74,13 @@ def test_the_lock_is_renewed_while_a_stage_is_listed_slowly(app: Celery) -> None
 
     intruder = threading.Thread(target=intrude)
     with closing(StageSweep(task, SweepOptions(lock_seconds=0.3)).advance()) as sending:
-        original = listing.list_tasks
+        original = listing.list_specs
 
         def begin(*args: object, **filters: object) -> object:
             intruder.start()
             return original(*args, **filters)
 
-        listing.list_tasks = begin  # type: ignore[method-assign, assignment]
+        listing.list_specs = begin  # type: ignore[method-assign, assignment]
         assert len(list(sending)) == 1
     ended.set()
     intruder.join()

@@ -18,7 +18,7 @@ from celery_agents.messages import TaskSpec
 from celery_agents.producer import SentMessage, TaskFilters, encode_spec, sweep
 from celery_agents.status import Status
 from tests import servers
-from tests.producer.conftest import PROJECT, STAGE, Listing, agent_task, stage_task
+from tests.producer.conftest import PROJECT, STAGE, Listing, agent_task, spec_of, stage_task
 from tests.servers import Calls
 
 IS_PIPELINED = hasattr(Producer, "batch")
@@ -38,7 +38,7 @@ def specs_of(message: dict[str, Any]) -> list[str]:
 def test_a_spec_is_the_agent_tasks_own_json_and_for_whom_it_is() -> None:
     task = agent_task(1)
 
-    text = encode_spec(task, PROJECT, STAGE)
+    text = encode_spec(spec_of(task), PROJECT, STAGE)
 
     spec = TaskSpec.decode(text)
     assert (spec.uuid, spec.data_hash, spec.data_title) == (task.uuid, task.data_hash, "Straße 1")

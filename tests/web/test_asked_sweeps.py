@@ -105,7 +105,7 @@ def test_while_encord_is_away_it_asks_again_and_gives_up_in_the_end(
     app: Celery, valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Away(Listing):
-        def list_tasks(self, stage: object, **filters: Any) -> Any:
+        def list_specs(self, stage: object, **filters: Any) -> Any:
             raise ConnectionError("Encord is down")
 
     task = stage_task(app, Away(1, stage_uuid=uuid4()))

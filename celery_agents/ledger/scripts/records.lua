@@ -10,7 +10,8 @@
 -- A group is a line with token, milliseconds, kind, message and number; then the packed agent tasks, the packed data
 -- hashes, a line with how the JSON of each goes on after its title, and a line for each title.
 
--- How many agent tasks are in groups, less one for each group: what `outcome_times` does not count.
+-- The field of `outcomes` with how many agent tasks are in groups, less one for each group: what a count of the records
+-- leaves out.
 local GROUPED = 'grouped'
 
 local function parse_group(text)
