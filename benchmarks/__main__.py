@@ -1,14 +1,11 @@
-"""Compare with the peers.
-
-make bench                                                     # what is usual, in a quarter of an hour
-python -m benchmarks --only frame --latency 0.1 --rounds 1     # a selection
-"""
+"""Compare with the peers: `make bench`, or a selection, such as `python -m benchmarks --only frame --rounds 1`."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -34,6 +31,7 @@ OTHERS: Mapping[str, Callable[[int], Row]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no worker is left behind
     options = _options().parse_args(arguments)
     rows: list[Row] = []
     for measure in selected(options):
