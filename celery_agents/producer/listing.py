@@ -24,15 +24,16 @@ PAGE = 100
 PAGES_AHEAD = 5
 #: Seconds after which what is batched is published although it is less, so that workers do not wait for slow pages.
 SECONDS_PER_FLUSH = 0.25
-_ADDRESS = {"project_hash", "stage_uuid"}
+#: How the JSON of a spec ends that was listed: Encord does not say for whom it is.
+_FOR_NOBODY = ',"project_hash":null,"stage_uuid":null}'
 
 
 def encode_spec(spec: TaskSpec, project_hash: UUID | str, stage_uuid: UUID | str) -> str:
     """Return *spec*, as it was listed, in the form that travels: the agent task's own JSON, and for whom it is."""
     # What model_dump_json does, without its arguments; and put together as text. To make a dict, and JSON of that, took
     # four times as long.
-    own = type(spec).__pydantic_serializer__.to_json(spec, exclude=_ADDRESS).decode()
-    return f'{own[:-1]},"project_hash":"{project_hash}","stage_uuid":"{stage_uuid}"}}'
+    own = type(spec).__pydantic_serializer__.to_json(spec).decode().removesuffix(_FOR_NOBODY)
+    return f'{own},"project_hash":"{project_hash}","stage_uuid":"{stage_uuid}"}}'
 
 
 def pages(
