@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 CLAIM_SECONDS = 15 * 60.0
 #: How many crashes make an agent task poison.
 MAX_CRASHES = 3
-#: Seconds for which what the ledger said is taken for true, where the broker redelivers later than that anyway. A
-#: commit takes seconds as well, during which nobody asks.
+#: Seconds after its begin in which a delivery does not ask before it commits: nearly always it has ended by then. Where
+#: a worker dies and leaves a process of its pool behind, its messages are redelivered later than that. What the ledger
+#: says afterwards holds for the commit that asked, and no longer: by then the broker may redeliver at any time.
 FRESH_SECONDS = 2.0
 #: Seconds without the ledger in which a delivery goes on committing, where the broker may redeliver at any time.
 LEAST_GRACE = 10.0
@@ -180,6 +181,7 @@ class Ledgered:
         self._is_superseded = False
         self._is_away = False
         self._heard_at = 0.0
+        self._begun_at = 0.0
 
     def _ask(
         self, question: Callable[[Ledger, UUID], Reply], otherwise: Reply, *, anew: bool = False
@@ -199,7 +201,7 @@ class Ledgered:
 
     def begin(self, works: Sequence[Work], stage_uuid: UUID) -> float:
         """Take over what is this message's; what another message has, what is settled and what is poison is decided."""
-        self._stage_uuid = stage_uuid
+        self._stage_uuid, self._begun_at = stage_uuid, self._clock()
         uuids = [work.spec.uuid for work in works]
         taken = self._ask(
             lambda ledger, stage: ledger.take_over(stage, self._message_id, uuids, CLAIM_SECONDS), None
@@ -256,8 +258,8 @@ class Ledgered:
 
     def held(self, works: Sequence[Work]) -> Sequence[Work]:
         """Renew the claims; what a newer delivery or another message has taken is not this one's to commit."""
-        silence = self._clock() - self._heard_at
-        if not works or self._token == 0 or (silence < self._fresh and not self._is_away):
+        silence, age = self._clock() - self._heard_at, self._clock() - self._begun_at
+        if not works or self._token == 0 or (age < self._fresh and not self._is_away):
             return works
         held = self._hold([work.spec.uuid for work in works], CLAIM_SECONDS)
         if held is None:

@@ -137,6 +137,30 @@ def test_what_a_dead_delivery_moved_counts_as_moved(bench: Bench, ledger: Ledger
     assert Counter(bench.moves().values()) == {1: 10}
 
 
+def test_what_the_ledger_said_before_a_commit_is_not_taken_for_true_before_the_next(
+    bench: Bench, ledger: Ledger
+) -> None:
+    """Its worker is dead and it goes on: the message may be redelivered at any time."""
+    now = [0.0]
+    first = Ledgered(ledger, "message", "worker1", redelivered_after=3, clock=lambda: now[0])
+    second = Ledgered(ledger, "message", "worker2", redelivered_after=3)
+    ran: list[UUID] = []
+
+    def agent(task: AgentTask, bundle: Bundle) -> str:
+        ran.append(task.uuid)
+        if len(ran) == 5:
+            now[0] = 2.9  # so the commit asks
+        if len(ran) == 7:
+            now[0] = 3.1
+            bench.execute(lambda: None, delivery=second)
+        return FORWARD
+
+    execution = bench.execute(agent, delivery=first, commit_every=5)
+    assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 5, Outcome.GONE: 5}
+    assert sum(bench.moves().values()) == 5
+    assert first.is_superseded()
+
+
 @pytest.mark.parametrize(("silence", "may_commit"), [(61.0, False), (59.0, True)])
 def test_a_delivery_that_is_cut_off_for_long_commits_nothing(
     bench: Bench, silence: float, may_commit: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 
+from celery_agents.producer import TaskFilters
 from celery_agents.web import documents
 from tests.web.conftest import Web
 from tests.worker.conftest import wait_until
@@ -48,11 +49,10 @@ def test_a_sweep_is_no_message_for_agents(web: Web) -> None:
 
 def test_what_others_have_sent_is_found_by_its_agent_task(web: Web) -> None:
     """The CLI, or ``delay``: nobody has noted these messages, but the ledger knows who has the agent task."""
-    before = web.waiting()
-    gate = web.bar(before[0])
-    group = web.site.runner.enqueue("Pre-label", limit=1)
+    spec = web.waiting()[0]
+    gate = web.bar(spec)
+    group = web.site.runner.enqueue("Pre-label", filters=TaskFilters(data_hash=spec["data_hash"]))
     (message,) = group.ids
-    spec = next(each for each in before if each not in web.waiting())
     known = web.client.get(f"/agent-tasks/{spec['uuid']}").json()
     documents.AgentTaskDocument.model_validate(known)
     assert known["message"]["id"] == message
