@@ -49,7 +49,8 @@ def test_a_sweep_is_no_message_for_agents(web: Web) -> None:
 
 def test_what_others_have_sent_is_found_by_its_agent_task(web: Web) -> None:
     """The CLI, or ``delay``: nobody has noted these messages, but the ledger knows who has the agent task."""
-    spec = web.waiting()[-1]  # the first ones may be moved yet by what other tests have cancelled while it ran
+    # The first ones may be moved yet by what other tests have cancelled while it ran.
+    spec = web.waiting()[-1]
     gate = web.bar(spec)
     group = web.site.runner.enqueue("Pre-label", filters=TaskFilters(data_hash=spec["data_hash"]))
     (message,) = group.ids
