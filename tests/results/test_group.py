@@ -145,6 +145,40 @@ def test_a_group_that_has_ended_keeps_no_outcomes(app: Celery) -> None:
     assert kept < 1_000_000
 
 
+def test_what_only_waits_in_its_queue_takes_no_memory(app: Celery) -> None:
+    group = group_of(app, *(f"waits-{number}" for number in range(20_000)), total=100)
+    tracemalloc.start()
+    assert group.summary().messages == {Status.QUEUED: 20_000}
+    assert group.progress == ProgressReport(total=2_000_000)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept < 1_000_000
+
+
+def test_what_was_seen_of_a_message_is_remembered_where_its_result_is_gone(app: Celery) -> None:
+    seen = ProgressReport(done=1, total=2)
+    app.backend.store_result("one", seen.model_dump(mode="json"), PROGRESS)
+    group = group_of(app, "one")
+    assert group.status is Status.RUNNING
+
+    app.backend.forget("one")
+
+    assert [group.summary().as_dict()["messages"], group.progress] == [{"QUEUED": 1}, seen]
+    assert [result.latest.status for result in group if result.latest] == [Status.QUEUED]
+
+
+def test_large_results_are_read_a_few_at_a_time(app: Celery, calls: Calls) -> None:
+    ids = fill(app, 30, completion(proceeded=1_000))  # some 13 MB
+    group = group_of(app, *ids, total=1_000)
+    tracemalloc.start()
+    assert sum(1 for _ in group.outcomes) == 30_000
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (calls["mget"], most < 10_000_000) == (3, True)
+
+
 def test_the_group_survives_its_process(app: Celery) -> None:
     ids = fill(app, 3, completion(proceeded=2))
 
