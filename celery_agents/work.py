@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
-
 if TYPE_CHECKING:
     from encord.objects.ontology_labels_impl import LabelRowV2
     from encord.workflow.stages.agent import AgentPathway
 
     from celery_agents.dependencies.plan import Plan
     from celery_agents.gateway.staging import StagedBundle
+    from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
     from celery_agents.progress import Progress
 
 
@@ -53,6 +52,11 @@ class Work:
         earlier_errors: tuple[TaskError, ...] = (),
     ) -> None:
         """Settle what became of it."""
+        from celery_agents.messages import (  # here, so that declaring an agent imports no pydantic
+            Outcome,
+            TaskOutcome,
+        )
+
         pathway = self.pathway if outcome is Outcome.PROCEEDED else None
         self.outcome = TaskOutcome.of(
             self.spec,
