@@ -81,9 +81,8 @@ class Progress:
         """What was told last; None where nothing was."""
         if self._told is None:
             return None
-        from celery_agents.messages import (
-            TaskProgress,  # here, so that declaring an agent imports no pydantic
-        )
+        # Here, so that declaring an agent imports no pydantic.
+        from celery_agents.messages import TaskProgress
 
         current, total, text, at = self._told
         return TaskProgress(current=current, total=total, text=None if text is None else str(text), at=at)

@@ -109,9 +109,8 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         **options: Any,
     ) -> Any:
         """Send a message, see ``celery.Task.apply_async``; the stage's queue, priority and so on are the defaults."""
-        from celery_agents.messages import (
-            as_specs,  # here and below, so that declaring an agent imports no pydantic
-        )
+        # Here, so that declaring an agent imports no pydantic.
+        from celery_agents.messages import as_specs
 
         # Celery would put the beginning of the specs, with data titles, into headers, logs and Flower.
         shown = {"argsrepr": f"([{len(as_specs(args[0]))} task specs],)", "kwargsrepr": "{}"} if args else {}

@@ -52,10 +52,8 @@ class Work:
         earlier_errors: tuple[TaskError, ...] = (),
     ) -> None:
         """Settle what became of it."""
-        from celery_agents.messages import (  # here, so that declaring an agent imports no pydantic
-            Outcome,
-            TaskOutcome,
-        )
+        # Here, so that declaring an agent imports no pydantic.
+        from celery_agents.messages import Outcome, TaskOutcome
 
         pathway = self.pathway if outcome is Outcome.PROCEEDED else None
         self.outcome = TaskOutcome.of(

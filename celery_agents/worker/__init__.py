@@ -6,7 +6,7 @@ imports none of them.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +25,7 @@ TOLD = {
 }
 
 
+@cache  # each stage asks for it
 def connect() -> None:
     """Let the modules take part in every worker from now on; calling it again changes nothing."""
     signals.worker_init.connect(_on_worker_init, dispatch_uid=__name__, weak=False)
