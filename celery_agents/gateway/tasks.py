@@ -36,13 +36,21 @@ def _fields(spec: TaskSpec) -> dict[str, Any]:
         "uuid": spec.uuid,
         "created_at": spec.created_at,
         "updated_at": spec.updated_at,
-        "status": AgentTaskStatus(spec.status),
+        "status": _status(spec.status),
         "data_hash": spec.data_hash,
         "data_title": spec.data_title,
         "label_branch_name": spec.label_branch_name,
         "assignee": spec.assignee,
         "last_actioned_by": spec.last_actioned_by,
     }
+
+
+def _status(told: str | None) -> AgentTaskStatus:
+    """Return a status. The SDK makes UNKNOWN of what it does not know; before it could, that stays as it was told."""
+    try:
+        return AgentTaskStatus(told)
+    except ValueError:
+        return cast("AgentTaskStatus", told)
 
 
 def _surroundings(spec: TaskSpec, stage: AgentStage) -> dict[str, Any]:

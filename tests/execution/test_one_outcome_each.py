@@ -8,10 +8,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any
+from uuid import UUID
 
 import pytest
 from encord.objects.ontology_labels_impl import LabelRowV2
-from encord.workflow.stages.agent import AgentTask
+from encord.workflow.stages.agent import AgentTask, AgentTaskStatus
 
 from celery_agents import Depends, Outcome, TaskAgentReturnStruct
 from celery_agents.messages import TaskOutcome, TaskSpec
@@ -135,6 +136,31 @@ def test_a_spec_for_somebody_else(bench: Bench, field: str, detail: str) -> None
     stranger = json.loads(bench.specs[0]) | {field: "5d1f6f0e-6c3b-4b52-8c7f-0d4f5b2f3d11"}
     outcomes = bench.execute(proceed, [stranger, *bench.specs[1:]]).outcomes
     assert_only_the_first_failed(bench, outcomes, "spec", detail)
+
+
+@pytest.mark.parametrize("status", ["ESCALATED", None])
+@pytest.mark.parametrize("with_labels", [False, True])
+def test_a_status_that_the_sdk_does_not_know_stops_nobody(
+    bench: Bench, status: str | None, with_labels: bool
+) -> None:
+    """The oldest SDK has no name for such a one. With labels the spec tells it, without them Encord does."""
+    tasks = bench.sandbox.state.project(bench.sandbox.project_hash).workflow.tasks
+    if status is not None:
+        tasks[str(first(bench).uuid)].status = status
+    odd = json.dumps(json.loads(bench.specs[0]) | {"status": status})
+    seen: dict[UUID, object] = {}
+
+    def look(task: AgentTask) -> str:
+        seen[task.uuid] = task.status
+        return FORWARD
+
+    def look_at_labels(task: AgentTask, label_row: LabelRowV2) -> str:
+        return look(task)
+
+    execution = bench.execute(look_at_labels if with_labels else look, [odd, *bench.specs[1:]])
+    assert [each.outcome for each in execution.outcomes] == [Outcome.PROCEEDED] * 10
+    del seen[first(bench).uuid]
+    assert list(seen.values()) == [AgentTaskStatus.NEW] * 9
 
 
 def test_a_duplicate_runs_once(bench: Bench) -> None:
