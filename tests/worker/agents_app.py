@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 
+import encord
 from celery import Celery
 from encord.objects.ontology_labels_impl import LabelRowV2
 from encord.workflow.stages.agent import AgentTask
@@ -41,3 +43,9 @@ def pre_label(task: AgentTask) -> str:
 def route(label_row: LabelRowV2) -> TaskAgentReturnStruct:
     """Save the label row and send it on."""
     return TaskAgentReturnStruct(pathway="small", label_row=label_row)
+
+
+@app.task(shared=False)  # type: ignore[untyped-decorator]  # celery ships no types
+def is_sdk_collected() -> bool:
+    """Whether this pool process's garbage collector looks through what the SDK is made of."""
+    return any(each is vars(encord) for each in gc.get_objects())
