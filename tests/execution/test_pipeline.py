@@ -246,7 +246,7 @@ def test_stopping_commits_what_is_answered_and_costs_the_rest_no_attempt(large: 
 
 
 def test_each_window_is_remembered_when_it_is_committed(large: Bench, valkey: ValkeyServer) -> None:
-    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{id(large)}")
+    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{uuid4()}")
     uuids = [TaskSpec.decode(spec).uuid for spec in large.specs]
     known: list[int] = []
 
@@ -267,7 +267,7 @@ def test_each_window_is_remembered_when_it_is_committed(large: Bench, valkey: Va
 
 def test_after_a_crash_one_thing_is_done_after_the_other(large: Bench, valkey: ValkeyServer) -> None:
     """Else the next crash may be that of something else than the agent task which is noted."""
-    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{id(large)}")
+    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{uuid4()}")
     threads: Counter[int] = Counter()
 
     def agent(task: AgentTask) -> str:
