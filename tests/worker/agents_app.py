@@ -19,6 +19,8 @@ app.conf.broker_url = os.environ["BROKER_URL"]
 app.conf.result_backend = os.environ["RESULT_BACKEND"]
 app.conf.broker_transport_options = {}
 app.conf.task_default_queue = os.environ.get("QUEUE", "agents")
+if os.environ.get("IMPATIENT"):
+    app.conf.result_backend_transport_options = {"retry_policy": {"max_retries": 1, "timeout": 1.0}}
 
 runner = QueueRunner(os.environ["CELERY_AGENTS_PROJECT"], app=app)
 
