@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
+from celery_agents.tracebacks import clear_frames
 
 if TYPE_CHECKING:
     from encord.objects.ontology_labels_impl import LabelRowV2
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from celery_agents.dependencies.plan import Plan
     from celery_agents.gateway.staging import StagedBundle
+    from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
     from celery_agents.progress import Progress
 
 
@@ -53,9 +54,8 @@ class Work:
         earlier_errors: tuple[TaskError, ...] = (),
     ) -> None:
         """Settle what became of it."""
-        pathway = self.pathway if outcome is Outcome.PROCEEDED else None
-        self.outcome = TaskOutcome.of(
-            self.spec,
+        pathway = self.pathway if outcome == "PROCEEDED" else None
+        self.outcome = self.spec.decided(
             outcome,
             pathway=pathway.uuid if pathway else None,
             pathway_name=pathway.name if pathway else None,
@@ -73,7 +73,14 @@ class Work:
         is_told_to_stop = self.progress is not None and self.progress.is_told_to_stop
         # An agent that is called with many is told for one of them, and leaves all.
         if not (is_told_to_stop or getattr(error, "leaves_agent_task", False)):
+            clear_frames(error)
             self.failure = Failure(error, step)
+
+    def let_go(self) -> None:
+        """Give up what its agent needed and wrote, now that it is decided: those that follow need the room."""
+        self.values = {}
+        self.listed = self.row = None
+        self.staged.clear()
 
 
 @dataclass(frozen=True, slots=True)
