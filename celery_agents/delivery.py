@@ -211,7 +211,7 @@ class Ledgered:
         self._token, self._deliveries, self._death = taken.token, taken.deliveries, taken.death
         self._crashes = dict(taken.crashes)
         self._is_cancelled = taken.is_cancelled
-        if taken.is_cancelled or taken.crashes or len(taken.granted) < len(works):
+        if taken.is_cancelled or taken.crashes or taken.withheld:
             for work in works:
                 self._decide(work, taken)
         return 0.0 if taken.is_cancelled else taken.paused_for
@@ -226,7 +226,7 @@ class Ledgered:
         elif uuid in taken.held_by_others:
             work.decide(Outcome.GONE, f"Message {taken.held_by_others[uuid]} has it, and decides about it.")
             self._settled.add(uuid)
-        elif uuid not in taken.granted:
+        elif uuid in taken.withheld:
             work.decide(Outcome.GONE, "An earlier delivery of this message decided about it.")
             self._settled.add(uuid)
         # The first crash of a message is nobody's: until then nobody had noted what was running.
@@ -242,7 +242,8 @@ class Ledgered:
 
     def is_suspect(self, work: Work) -> bool:
         """Whether a delivery has died while it ran *work*."""
-        return work.spec.uuid in self._crashes
+        # Asked for each agent task, and nearly always of none: to hash its UUID would cost more than all else.
+        return bool(self._crashes) and work.spec.uuid in self._crashes
 
     def is_careful(self) -> bool:
         """Whether the delivery before this one never ended."""
@@ -250,7 +251,7 @@ class Ledgered:
 
     def note(self, work: Work | None) -> None:
         """Where an earlier delivery died: note what runs, so that the next one knows if this one dies as well."""
-        if self.is_careful():
+        if self._deliveries > 1:
             uuid = work.spec.uuid if work else None
             self._ask(
                 lambda ledger, stage: ledger.note_running(stage, self._message_id, self._token, uuid), None
@@ -266,11 +267,13 @@ class Ledgered:
             return works if silence < self._grace else self._give_up(works, silence)
         self._is_cancelled |= held.is_cancelled
         self._is_superseded |= held.is_superseded
+        if not held.lost:
+            return works
         for work in works:
-            if work.spec.uuid not in held.held:
+            if work.spec.uuid in held.lost:
                 work.decide(Outcome.GONE, "Another delivery has taken it over, and decides about it.")
                 self._settled.add(work.spec.uuid)
-        return [work for work in works if work.spec.uuid in held.held]
+        return [work for work in works if work.spec.uuid not in held.lost]
 
     def _hold(self, uuids: Sequence[UUID], seconds: float) -> Held | None:
         return self._ask(
@@ -316,7 +319,7 @@ class Ledgered:
             {uuid: text for uuid, text in map(_identified, batch.specs) if uuid in failed} if failed else {}
         )
         self._record(outcomes, kept, is_last=not execution.again, insists=True)
-        if not execution.again and any(each.task_uuid is None for each in outcomes):
+        if not execution.again and not all([each.task_uuid for each in outcomes]):
             self._release_unread()
         if execution.retry_after:
             pause = execution.retry_after

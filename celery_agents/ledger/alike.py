@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement, size_of
 from celery_agents.ledger.scripts import packed
@@ -25,69 +26,76 @@ _KINDS = frozenset({Outcome.PROCEEDED, Outcome.HELD})
 _in_common = itemgetter(
     "outcome", "pathway", "pathway_name", "detail", "error", "earlier_errors", "spec", "progress"
 )
+_of_each = itemgetter("task_uuid", "data_hash", "data_title")
 _NOTHING_ELSE = [None, None, (), None, None]
 #: Stands between titles while they are written as one text.
 _BETWEEN = "|"
 
 
-def sort_out(
-    settlements: Iterable[TaskOutcome | Settlement], most: int = MOST_ALIKE
-) -> tuple[list[Settlement], list[list[TaskOutcome]]]:
-    """Return what is kept alone, and the outcomes that are alike, in lists of 2 to *most*.
+class Group(NamedTuple):
+    """Outcomes that are alike, and in columns what differs."""
 
-    What has no ``task_uuid`` is left out. The longest list is the last: what a message settles last costs least.
+    first: TaskOutcome
+    task_uuids: tuple[UUID, ...]
+    data_hashes: tuple[UUID, ...]
+    titles: tuple[str, ...]
+
+
+def sort_out(
+    settlements: Sequence[TaskOutcome | Settlement], most: int = MOST_ALIKE
+) -> tuple[list[Settlement], list[Group]]:
+    """Return what is kept alone, and what is alike, in groups of 2 to *most*.
+
+    What has no ``task_uuid`` is left out. The largest group is the last: what a message settles last costs least.
     """
-    alone: list[Settlement] = []
-    outcomes: list[TaskOutcome] = []
-    for each in settlements:
-        (alone if isinstance(each, Settlement) else outcomes).append(each)  # type: ignore[arg-type]
-    groups: list[list[TaskOutcome]] = []
-    for group in _alike(outcomes):
-        for piece in (group[at : at + most] for at in range(0, len(group), most)):
-            if len(piece) > 1 and _may_be_grouped(piece):
-                groups.append(piece)
+    alone = [each for each in settlements if isinstance(each, Settlement)]
+    outcomes = [each for each in settlements if isinstance(each, TaskOutcome)] if alone else settlements
+    groups: list[Group] = []
+    for alike in _alike(outcomes):  # type: ignore[arg-type]  # without settlements
+        for piece in (alike[at : at + most] for at in range(0, len(alike), most)):
+            if group := _grouped(piece):
+                groups.append(group)
             else:
                 alone += [Settlement(each, 1 + tries(each.earlier_errors)) for each in piece]
-    return [each for each in alone if each.outcome.task_uuid], sorted(groups, key=len)
+    return [each for each in alone if each.outcome.task_uuid], sorted(groups, key=lambda each: len(each.titles))
 
 
-def _alike(outcomes: Iterable[TaskOutcome]) -> Iterable[list[TaskOutcome]]:
+def _alike(outcomes: Sequence[TaskOutcome]) -> Iterable[Sequence[TaskOutcome]]:
+    said = list(map(_in_common, map(vars, outcomes)))
+    # To compare what is mostly the same costs less than to look it up.
+    if said.count(said[0]) == len(said) if said else True:
+        return [outcomes]
     groups: dict[Any, list[TaskOutcome]] = {}
-    latest, group = None, list[TaskOutcome]()
-    for outcome in outcomes:
-        said = _in_common(vars(outcome))
-        if said != latest:  # to compare what is mostly the same costs less than to look it up
-            latest, group = said, groups.setdefault(said, [])
-        group.append(outcome)
+    for outcome, what in zip(outcomes, said, strict=True):
+        groups.setdefault(what, []).append(outcome)
     return groups.values()
 
 
-def _may_be_grouped(outcomes: Sequence[TaskOutcome]) -> bool:
+def _grouped(outcomes: Sequence[TaskOutcome]) -> Group | None:
+    """Return outcomes with the same in common as a group, where they may be kept in one."""
+    if len(outcomes) < 2:  # noqa: PLR2004  # one is not like others
+        return None
     kind, _, pathway_name, *others = _in_common(vars(outcomes[0]))
-    titles = [each.data_title for each in outcomes]
-    return (
-        kind in _KINDS
-        and others == _NOTHING_ELSE
-        and not any(each.task_uuid is None or each.data_hash is None for each in outcomes)
-        and None not in titles
-        and max(map(len, [pathway_name or "", *titles])) <= NAME_LIMIT  # type: ignore[arg-type]  # none is None
-    )
+    if kind not in _KINDS or others != _NOTHING_ELSE or len(pathway_name or "") > NAME_LIMIT:
+        return None
+    tasks, data, titles = zip(*map(_of_each, map(vars, outcomes)), strict=True)
+    if not (all(tasks) and all(data)) or None in titles or max(map(len, titles)) > NAME_LIMIT:
+        return None
+    return Group(outcomes[0], tasks, data, titles)
 
 
-def encode(groups: Iterable[Sequence[TaskOutcome]], where: str) -> str:
+def encode(groups: Iterable[Group], where: str) -> str:
     """Return *groups* as ``settle.lua`` takes them, in one text; *where* is JSON."""
     return "".join([part for group in groups for part in _encode(group, where)])
 
 
-def _encode(group: Sequence[TaskOutcome], where: str) -> tuple[str, ...]:
-    first = group[0]
-    said = first.model_dump_json(exclude_defaults=True, exclude={*TOLD_OUTSIDE, "data_title"})[1:]
+def _encode(group: Group, where: str) -> tuple[str, ...]:
+    said = group.first.model_dump_json(exclude_defaults=True, exclude={*TOLD_OUTSIDE, "data_title"})[1:]
     rest = f'{"," if len(said) > 1 else ""}{said},"attempts":1,"where":{where}}}'
-    tasks = packed([each.task_uuid for each in group if each.task_uuid])
-    data = packed([each.data_hash for each in group if each.data_hash])
-    lines = f"{rest}\n{_lines([each.data_title or '' for each in group])}\n"
+    tasks, data = packed(group.task_uuids), packed(group.data_hashes)
+    lines = f"{rest}\n{_lines(group.titles)}\n"
     length = len(tasks) + len(data) + size_of(lines)
-    return f"{first.outcome.value} {len(group)} {length}\n", tasks, data, lines
+    return f"{group.first.outcome.value} {len(group.titles)} {length}\n", tasks, data, lines
 
 
 def _lines(titles: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery_agents.errors import LedgerError
-from celery_agents.ledger.exchange import exchange
+from celery_agents.ledger.exchange import Exchange
 from celery_agents.ledger.scripts import Call
 from celery_agents.redaction import redact
 
@@ -36,7 +36,7 @@ class Connection:
     def __init__(self, redis: str | Redis | RedisCluster) -> None:
         self._client: Any = _connect(redis) if isinstance(redis, str) else redis
         #: Of our own client. One that is configured already may be of any kind, and is asked itself.
-        self._pool: Any = self._client.connection_pool if isinstance(redis, str) else None
+        self._exchange = Exchange(self._client.connection_pool) if isinstance(redis, str) else None
         self.address = _address(self._client)
         self._explained = _Explained(self.address, _secrets(redis) if isinstance(redis, str) else frozenset())
 
@@ -64,7 +64,7 @@ class Connection:
             return _text(self._execute(*words))
 
     def _execute(self, *words: str | int) -> Any:
-        return self._client.execute_command(*words) if self._pool is None else exchange(self._pool, words)
+        return self._exchange(words) if self._exchange else self._client.execute_command(*words)
 
     def hash_items(self, key: str) -> Iterator[dict[str, str]]:
         """Yield the items of a hash of any size, about a thousand at a time; each time is a round trip."""

@@ -1,41 +1,74 @@
-"""Send a command over a connection of redis-py's and read the reply, without what its client does for each besides.
+"""Send commands over connections of redis-py's, without what its client does for each command besides.
 
-``redis.Redis.execute_command`` looks at every argument, keeps statistics and prepares retries: of what a script costs its
-caller that was more than half. Pool and connection are used as redis-py's own pipelines use them.
+``redis.Redis.execute_command`` takes a connection from the pool and looks whether something is left in it, looks at every
+argument, keeps statistics and prepares retries: of what a script costs its caller that was more than half.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 
-def exchange(pool: Any, words: Sequence[str | int]) -> Any:
-    """Return the reply to a command that may be sent twice; errors are those of redis-py."""
-    from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004  # redis-py calls them so
+class Exchange:
+    """Connections of a pool that stay taken, one for each thread that needs one at the same time.
 
-    command, connection = written(words), _taken(pool)
-    try:
+    Each is put back for the next command only when its reply was read, so nothing is left in it.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._idle: list[Any] = []
+        self._pid = os.getpid()
+
+    def __call__(self, words: Sequence[str | int]) -> Any:
+        """Return the reply to a command that may be sent twice; errors are those of redis-py."""
+        from redis.exceptions import ResponseError
+
+        command, connection = written(words), self._take()
+        is_whole = False
         try:
-            return _ask(connection, command)
-        except (ConnectionError, TimeoutError):
-            # Once more, at once: the server may have closed a connection that was idle. This one has disconnected
-            # itself, and connects when it sends.
-            return _ask(connection, command)
-    finally:
-        pool.release(connection)
+            reply = _ask(connection, command)
+            is_whole = True
+        except ResponseError:
+            is_whole = True
+            raise
+        finally:
+            if is_whole:
+                self._idle.append(connection)
+            else:
+                connection.disconnect()
+                self._pool.release(connection)
+        return reply
+
+    def _take(self) -> Any:
+        if self._pid != os.getpid():  # those of the process that forked are its own; the pool sees to that itself
+            self._idle, self._pid = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _new(self._pool)
 
 
-def _taken(pool: Any) -> Any:
+def _new(pool: Any) -> Any:
     try:
         return pool.get_connection()
-    except TypeError:  # redis-py before 5.3 asks for what
+    except TypeError:  # redis-py before 5.3 asks what for
         return pool.get_connection("EVALSHA")
 
 
 def _ask(connection: Any, command: bytes) -> Any:
-    connection.send_packed_command([command])
-    return connection.read_response()
+    from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004  # redis-py calls them so
+
+    try:
+        connection.send_packed_command([command])
+        return connection.read_response()
+    except (ConnectionError, TimeoutError):
+        # Once more, at once: the server may have closed a connection that was idle. It connects when it sends.
+        connection.disconnect()
+        connection.send_packed_command([command])
+        return connection.read_response()
 
 
 def written(words: Sequence[str | int]) -> bytes:

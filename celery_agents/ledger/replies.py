@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -31,7 +31,8 @@ class Takeover:
     """A delivery that begins."""
 
     token: int  #: to be shown by ``hold``, ``note_running`` and ``settle``
-    granted: frozenset[UUID]  #: to be worked on
+    wanted: Sequence[UUID]  #: what was asked for
+    withheld: frozenset[UUID]  #: what of it is not to be worked on
     held_by_others: Mapping[UUID, str]  #: agent task -> the message that has it
     settled: Mapping[UUID, Record]  #: decided by an earlier delivery of this message, not to be run again
     deliveries: int  #: begun since one ended, this one included: more than 1 after a crash
@@ -46,6 +47,11 @@ class Takeover:
     paused_for: float
 
     @property
+    def granted(self) -> frozenset[UUID]:
+        """What is to be worked on: nearly always all, which need not be looked at one by one."""
+        return frozenset(self.wanted) - self.withheld
+
+    @property
     def is_redelivered(self) -> bool:
         """Whether the delivery before this one never ended: time to be careful."""
         return self.deliveries > 1
@@ -55,10 +61,16 @@ class Takeover:
 class Held:
     """What may be committed."""
 
-    held: frozenset[UUID]  #: renewed; nothing of the others may be committed
+    wanted: Sequence[UUID]  #: what was asked for
+    lost: frozenset[UUID]  #: what of it may not be committed
     is_cancelled: bool
     is_superseded: bool  #: a newer delivery of the same message is at work
     paused_for: float
+
+    @property
+    def held(self) -> frozenset[UUID]:
+        """What was renewed."""
+        return frozenset(self.wanted) - self.lost
 
 
 @dataclass(frozen=True, slots=True)

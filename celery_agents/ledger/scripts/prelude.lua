@@ -28,6 +28,17 @@ local function split(packed)
   return uuids
 end
 
+-- A list without what it has already had.
+local function unique(list)
+  local seen, kept = {}, {}
+  for _, each in ipairs(list) do
+    if not seen[each] then
+      seen[each], kept[#kept + 1] = true, each
+    end
+  end
+  return kept
+end
+
 -- Whether anything in a reply is there.
 local function has_any(list)
   for i = 1, #list do

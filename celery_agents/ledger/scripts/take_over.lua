@@ -31,7 +31,7 @@ end
 
 -- Usually it is given what was claimed for it, all of it, and in that order.
 if not has_just(message_id, task_uuids) then
-  take(split(task_uuids))
+  take(unique(split(task_uuids)))
 end
 if has_claims(message_id) then
   redis.call('ZREM', queued, message_id)
