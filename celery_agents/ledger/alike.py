@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement, size_of
+from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement
 from celery_agents.ledger.scripts import packed
 from celery_agents.messages import Outcome, TaskOutcome, tries
 
@@ -84,18 +84,16 @@ def _grouped(outcomes: Sequence[TaskOutcome]) -> Group | None:
     return Group(outcomes[0], tasks, data, titles)
 
 
-def encode(groups: Iterable[Group], where: str) -> str:
-    """Return *groups* as ``settle.lua`` takes them, in one text; *where* is JSON."""
-    return "".join([part for group in groups for part in _encode(group, where)])
+def encode(groups: Iterable[Group], where: str) -> tuple[str, ...]:
+    """Return *groups* as ``settle.lua`` takes them, three texts for each; *where* is JSON."""
+    return tuple([part for group in groups for part in _encode(group, where)])
 
 
-def _encode(group: Group, where: str) -> tuple[str, ...]:
+def _encode(group: Group, where: str) -> tuple[str, str, str]:
     said = group.first.model_dump_json(exclude_defaults=True, exclude={*TOLD_OUTSIDE, "data_title"})[1:]
     rest = f'{"," if len(said) > 1 else ""}{said},"attempts":1,"where":{where}}}'
-    tasks, data = packed(group.task_uuids), packed(group.data_hashes)
-    lines = f"{rest}\n{_lines(group.titles)}\n"
-    length = len(tasks) + len(data) + size_of(lines)
-    return f"{group.first.outcome.value} {len(group.titles)} {length}\n", tasks, data, lines
+    following = f"{packed(group.data_hashes)}{rest}\n{_lines(group.titles)}\n"
+    return group.first.outcome.value, packed(group.task_uuids), following
 
 
 def _lines(titles: Sequence[str]) -> str:

@@ -92,7 +92,7 @@ class Hold(OnClaims):
 
 @dataclass(frozen=True)
 class Settle(OnClaims):
-    """``singles`` and ``groups`` are what ``records`` and ``groups`` give of them."""
+    """``singles`` and ``rest`` are what ``records`` and ``alike`` give of outcomes."""
 
     message: Key
     crashes: Key
@@ -108,7 +108,7 @@ class Settle(OnClaims):
     failures_kept: int
     most_failures: int
     singles: str
-    groups: str
+    rest: tuple[str, ...]
 
 
 @dataclass(frozen=True)

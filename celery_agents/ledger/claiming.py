@@ -87,9 +87,10 @@ class Claiming(Part):
             longest=RECORD_LIMIT,
             task_uuids=packed(task_uuids),
         )
-        token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = (
-            self._connection.run(call)
-        )
+        reply = self._connection.run(call)
+        if isinstance(reply, str):  # there is nothing else to tell
+            return Takeover(int(reply), task_uuids)
+        token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = reply
         held_by_others = {UUID(uuid): holder for uuid, holder in groups(refused, 2)}
         ended = {UUID(uuid) for uuid, _ in groups(settled, 2)}
         records, _ = decoded((f"{uuid}/{stage_uuid.hex}", value) for uuid, value in groups(settled, 2))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from celery_agents.ledger.records import Record
@@ -32,19 +32,16 @@ class Takeover:
 
     token: int  #: to be shown by ``hold``, ``note_running`` and ``settle``
     wanted: Sequence[UUID]  #: what was asked for
-    withheld: frozenset[UUID]  #: what of it is not to be worked on
-    held_by_others: Mapping[UUID, str]  #: agent task -> the message that has it
-    settled: Mapping[UUID, Record]  #: decided by an earlier delivery of this message, not to be run again
-    deliveries: int  #: begun since one ended, this one included: more than 1 after a crash
-    suspect: UUID | None  #: what the delivery before was on when it died, if it noted that
-    death: (
-        str  #: how the process of the delivery before died, as its worker saw it; empty where nobody saw it
-    )
-    crashes: Mapping[
-        UUID, int
-    ]  #: agent task -> how often it was the suspect; those that never were are left out
-    is_cancelled: bool
-    paused_for: float
+    withheld: frozenset[UUID] = frozenset()  #: what of it is not to be worked on
+    held_by_others: Mapping[UUID, str] = field(default_factory=dict)  #: agent task -> the message that has it
+    settled: Mapping[UUID, Record] = field(default_factory=dict)  #: decided by an earlier delivery of this message: not to be run again
+    deliveries: int = 1  #: begun since one ended, this one included: more than 1 after a crash
+    suspect: UUID | None = None  #: what the delivery before was on when it died, if it noted that
+    #: how the process of the delivery before died, as its worker saw it; empty where nobody saw it
+    death: str = ""
+    crashes: Mapping[UUID, int] = field(default_factory=dict)  #: agent task -> how often it was the suspect, of those that ever were
+    is_cancelled: bool = False
+    paused_for: float = 0.0
 
     @property
     def granted(self) -> frozenset[UUID]:

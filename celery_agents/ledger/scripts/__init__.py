@@ -2,7 +2,7 @@
 
 Fields of type ``Key`` become KEYS, the others ARGV, in this order; ``rest`` takes what is left. The lines that bind the
 names are made from the fields, so that neither side counts positions. A script is sent as ``prelude.lua``, those lines,
-``records.lua`` and ``claims.lua`` where it gets the keys of outcomes and of claims, and its own file.
+and its own file, in which a line ``-- include claims`` stands for ``claims.lua``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class Call:
         return [each for value in values for each in _written(value)]
 
 
+#: A line that stands for other files. Where a script ends before it, what these define costs nothing.
+_INCLUDE = re.compile(r"^-- include (.+)$", re.MULTILINE)
+
 #: Scripts that were read, by their calls.
 _SCRIPTS: dict[type[Call], Script] = {}
 
@@ -70,18 +73,22 @@ def _load(kind: type[Call]) -> Script:
     names = [each.name for each in fields(kind)]
     keys = tuple(each for each in names if hints[each] is Key)
     arguments = tuple(each for each in names if hints[each] is not Key)
-    folder = resources.files(__name__)
     file = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
-    shared, on_records, on_claims, own = (
-        folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", "records", "claims", file)
-    )
+    prelude, own = (_text(each) for each in ("prelude", file))
     bindings = [
         *(f"local {name} = KEYS[{number}]" for number, name in enumerate(keys, 1)),
         *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
     ]
-    libraries = [on_records if "outcomes" in keys else "", on_claims if "batches" in keys else ""]
-    text = "\n".join([shared, *bindings, *libraries, own])
+    text = "\n".join([prelude, *bindings, _INCLUDE.sub(_included, own)])
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys, arguments)
+
+
+def _text(name: str) -> str:
+    return resources.files(__name__).joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def _included(names: re.Match[str]) -> str:
+    return "\n".join(_text(each) for each in names[1].split(", "))
 
 
 def _read(kind: Any, number: int) -> str:
