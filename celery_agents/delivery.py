@@ -319,7 +319,7 @@ class Ledgered:
             {uuid: text for uuid, text in map(_identified, batch.specs) if uuid in failed} if failed else {}
         )
         self._record(outcomes, kept, is_last=not execution.again, insists=True)
-        if not execution.again and not all([each.task_uuid for each in outcomes]):
+        if not execution.again and None in failed:
             self._release_unread()
         if execution.retry_after:
             pause = execution.retry_after

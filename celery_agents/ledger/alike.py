@@ -7,7 +7,7 @@ groups, one for each pathway. A record for each would cost more than all else th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,10 +23,9 @@ NAME_LIMIT = 200
 
 #: What may be kept in groups. GONE may not: where it was known how it went, it is not recorded.
 _KINDS = frozenset({Outcome.PROCEEDED, Outcome.HELD})
-_in_common = itemgetter(
-    "outcome", "pathway", "pathway_name", "detail", "error", "earlier_errors", "spec", "progress"
-)
-_of_each = itemgetter("task_uuid", "data_hash", "data_title")
+_COMMON = ("outcome", "pathway", "pathway_name", "detail", "error", "earlier_errors", "spec", "progress")
+_in_common = itemgetter(*_COMMON)
+_told = itemgetter(*_COMMON, "task_uuid", "data_hash", "data_title")
 _NOTHING_ELSE = [None, None, (), None, None]
 #: Stands between titles while they are written as one text.
 _BETWEEN = "|"
@@ -50,35 +49,37 @@ def sort_out(
     """
     alone = [each for each in settlements if isinstance(each, Settlement)]
     outcomes = [each for each in settlements if isinstance(each, TaskOutcome)] if alone else settlements
+    if whole := _grouped(outcomes, most):  # type: ignore[arg-type]  # without settlements
+        return [each for each in alone if each.outcome.task_uuid], [whole]
     groups: list[Group] = []
-    for alike in _alike(outcomes):  # type: ignore[arg-type]  # without settlements
-        for piece in (alike[at : at + most] for at in range(0, len(alike), most)):
-            if group := _grouped(piece):
-                groups.append(group)
-            else:
-                alone += [Settlement(each, 1 + tries(each.earlier_errors)) for each in piece]
+    for piece in _pieces(outcomes, most):  # type: ignore[arg-type]
+        if group := _grouped(piece, most):
+            groups.append(group)
+        else:
+            alone += [Settlement(each, 1 + tries(each.earlier_errors)) for each in piece]
     return [each for each in alone if each.outcome.task_uuid], sorted(groups, key=lambda each: len(each.titles))
 
 
-def _alike(outcomes: Sequence[TaskOutcome]) -> Iterable[Sequence[TaskOutcome]]:
-    said = list(map(_in_common, map(vars, outcomes)))
-    # To compare what is mostly the same costs less than to look it up.
-    if said.count(said[0]) == len(said) if said else True:
-        return [outcomes]
-    groups: dict[Any, list[TaskOutcome]] = {}
-    for outcome, what in zip(outcomes, said, strict=True):
-        groups.setdefault(what, []).append(outcome)
-    return groups.values()
+def _pieces(outcomes: Sequence[TaskOutcome], most: int) -> Iterator[Sequence[TaskOutcome]]:
+    """Yield lists of up to *most* with the same in common."""
+    alike: dict[Any, list[TaskOutcome]] = {}
+    for outcome in outcomes:
+        alike.setdefault(_in_common(vars(outcome)), []).append(outcome)
+    for each in alike.values():
+        yield from (each[at : at + most] for at in range(0, len(each), most))
 
 
-def _grouped(outcomes: Sequence[TaskOutcome]) -> Group | None:
-    """Return outcomes with the same in common as a group, where they may be kept in one."""
-    if len(outcomes) < 2:  # noqa: PLR2004  # one is not like others
+def _grouped(outcomes: Sequence[TaskOutcome], most: int) -> Group | None:
+    """Return *outcomes* as a group, if they are alike and may be kept in one."""
+    if not 1 < len(outcomes) <= most:
         return None
-    kind, _, pathway_name, *others = _in_common(vars(outcomes[0]))
+    # Columns are looked through by C: a line of Python for each outcome would cost more than all else.
+    *in_common, tasks, data, titles = zip(*map(_told, map(vars, outcomes)), strict=True)
+    if not all([column.count(column[0]) == len(outcomes) for column in in_common]):
+        return None
+    kind, _, pathway_name, *others = [column[0] for column in in_common]
     if kind not in _KINDS or others != _NOTHING_ELSE or len(pathway_name or "") > NAME_LIMIT:
         return None
-    tasks, data, titles = zip(*map(_of_each, map(vars, outcomes)), strict=True)
     if not (all(tasks) and all(data)) or None in titles or max(map(len, titles)) > NAME_LIMIT:
         return None
     return Group(outcomes[0], tasks, data, titles)

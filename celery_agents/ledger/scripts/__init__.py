@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
+from operator import attrgetter
 from typing import Any, NewType, get_type_hints
 from uuid import UUID
 
@@ -33,11 +34,14 @@ class Script:
 
     text: str
     sha: str
-    keys: tuple[str, ...]
-    arguments: tuple[str, ...]
+    keys: Callable[[Any], tuple[Key, ...]]  #: of a call, what goes into KEYS
+    arguments: Callable[[Any], tuple[Any, ...]]  #: of a call, what goes into ARGV, without ``rest``
+    flags: tuple[int, ...]  #: which of these are booleans
+    has_rest: bool
 
 
-@dataclass(frozen=True)
+# Not frozen, as what lives so shortly: to make one would cost as much as to send it.
+@dataclass(eq=False)
 class Call:
     """One call of the script that has this class's name."""
 
@@ -49,15 +53,18 @@ class Call:
         return _SCRIPTS[cls]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> tuple[Key, ...]:
         """What goes into KEYS."""
-        return [getattr(self, name) for name in self.script().keys]
+        return self.script().keys(self)
 
     @property
     def arguments(self) -> list[str | int]:
         """What goes into ARGV."""
-        values = (getattr(self, name) for name in self.script().arguments)
-        return [each for value in values for each in _written(value)]
+        script = self.script()
+        values = [*script.arguments(self)]
+        for place in script.flags:
+            values[place] = int(values[place])
+        return [*values, *self.rest] if script.has_rest else values  # type: ignore[attr-defined]  # of those that have it
 
 
 #: A line that stands for other files. Where a script ends before it, what these define costs nothing.
@@ -80,7 +87,15 @@ def _load(kind: type[Call]) -> Script:
         *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
     ]
     text = "\n".join([prelude, *bindings, _INCLUDE.sub(_included, own)])
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys, arguments)
+    written = [each for each in arguments if each != "rest"]
+    return Script(
+        text,
+        hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+        _getter(keys),
+        _getter(written),
+        tuple(place for place, each in enumerate(written) if hints[each] is bool),
+        has_rest="rest" in arguments,
+    )
 
 
 def _text(name: str) -> str:
@@ -97,7 +112,7 @@ def _read(kind: Any, number: int) -> str:
     return readers.get(kind, "{}").format(number)  # of what is left only the place is known
 
 
-def _written(value: Any) -> tuple[str | int, ...]:
-    if isinstance(value, tuple):
-        return value
-    return (int(value),) if isinstance(value, bool) else (value,)
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda call: tuple(getattr(call, name) for name in names)
