@@ -60,9 +60,7 @@ def main() -> None:
 
 
 def tell_run(mode: str, done: Run, tasks: int) -> None:
-    each = ", ".join(
-        f"{member} {done.cpu[member] / tasks * BATCH_SIZE * 1000:.2f}" for member in MEMBERS
-    )
+    each = ", ".join(f"{member} {done.cpu[member] / tasks * BATCH_SIZE * 1000:.2f}" for member in MEMBERS)
     print(
         f"ledger {mode:3}: {tasks / done.seconds:7,.0f} agent tasks a second; "
         f"ms of CPU a message: {each}; {done.scripts:.2f} scripts a message",

@@ -57,7 +57,9 @@ def sort_out(
             groups.append(group)
         else:
             alone += [Settlement(each, 1 + tries(each.earlier_errors)) for each in piece]
-    return [each for each in alone if each.outcome.task_uuid], sorted(groups, key=lambda each: len(each.titles))
+    return [each for each in alone if each.outcome.task_uuid], sorted(
+        groups, key=lambda each: len(each.titles)
+    )
 
 
 def _pieces(outcomes: Sequence[TaskOutcome], most: int) -> Iterator[Sequence[TaskOutcome]]:
@@ -75,7 +77,7 @@ def _grouped(outcomes: Sequence[TaskOutcome], most: int) -> Group | None:
         return None
     # Columns are looked through by C: a line of Python for each outcome would cost more than all else.
     *in_common, tasks, data, titles = zip(*map(_told, map(vars, outcomes)), strict=True)
-    if not all([column.count(column[0]) == len(outcomes) for column in in_common]):
+    if any(column.count(column[0]) < len(outcomes) for column in in_common):
         return None
     kind, _, pathway_name, *others = [column[0] for column in in_common]
     if kind not in _KINDS or others != _NOTHING_ELSE or len(pathway_name or "") > NAME_LIMIT:

@@ -154,7 +154,9 @@ class Claiming(Part):
             task_uuids=packed(task_uuids),
         )
         lost, is_cancelled, is_superseded, pause = self._connection.run(call)
-        return Held(task_uuids, frozenset(map(UUID, lost)), bool(is_cancelled), bool(is_superseded), pause / 1000)
+        return Held(
+            task_uuids, frozenset(map(UUID, lost)), bool(is_cancelled), bool(is_superseded), pause / 1000
+        )
 
     def release(self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID] | None = None) -> int:
         """Release what a message holds: it was revoked, has expired, or was rejected. Return how many there were.

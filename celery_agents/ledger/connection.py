@@ -34,9 +34,10 @@ class Connection:
     """
 
     def __init__(self, redis: str | Redis | RedisCluster) -> None:
-        self._client: Any = _connect(redis) if isinstance(redis, str) else redis
-        #: Of our own client. One that is configured already may be of any kind, and is asked itself.
-        self._exchange = Exchange(self._client.connection_pool) if isinstance(redis, str) else None
+        client: Any = _connect(redis) if isinstance(redis, str) else redis
+        self._client = client
+        # A client that is configured already may be of any kind, and is asked itself.
+        self._exchange = Exchange(client.connection_pool) if isinstance(redis, str) else None
         self.address = _address(self._client)
         self._explained = _Explained(self.address, _secrets(redis) if isinstance(redis, str) else frozenset())
 
@@ -134,7 +135,7 @@ def _connect(url: str) -> Redis:
             url,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=ANSWER_TIMEOUT,
-            # Once more, at once: the server may have closed a connection that was idle. Every operation may be repeated.
+            # Once more, at once: the server may have closed a connection that was idle. All may be repeated.
             retry=Retry(NoBackoff(), 1),
             encoding_errors="replace",
         )

@@ -1,7 +1,7 @@
 """Send commands over connections of redis-py's, without what its client does for each command besides.
 
-``redis.Redis.execute_command`` takes a connection from the pool and looks whether something is left in it, looks at every
-argument, keeps statistics and prepares retries: of what a script costs its caller that was more than half.
+``redis.Redis.execute_command`` takes a connection from the pool and looks whether something is left in it, looks at
+each argument, keeps statistics and prepares retries: that was more than half of what a script costs its caller.
 """
 
 from __future__ import annotations
@@ -27,23 +27,21 @@ class Exchange:
         from redis.exceptions import ResponseError
 
         command, connection = written(words), self._take()
-        is_whole = False
         try:
             reply = _ask(connection, command)
-            is_whole = True
-        except ResponseError:
-            is_whole = True
+        except ResponseError:  # it was read as well
+            self._idle.append(connection)
             raise
-        finally:
-            if is_whole:
-                self._idle.append(connection)
-            else:
-                connection.disconnect()
-                self._pool.release(connection)
+        except BaseException:
+            connection.disconnect()
+            self._pool.release(connection)
+            raise
+        self._idle.append(connection)
         return reply
 
     def _take(self) -> Any:
-        if self._pid != os.getpid():  # those of the process that forked are its own; the pool sees to that itself
+        if self._pid != os.getpid():
+            # They are its parent's. What the pool gives after a fork is new.
             self._idle, self._pid = [], os.getpid()
         try:
             return self._idle.pop()

@@ -67,7 +67,9 @@ class Keys:
     prefix: str = DEFAULT_PREFIX
     _root: str = field(init=False, repr=False)
     #: Of each stage that was asked about: each message needs them several times.
-    _of_claims: dict[UUID, dict[str, Key]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _of_claims: dict[UUID, dict[str, Key]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         if "{" in self.prefix or "}" in self.prefix:

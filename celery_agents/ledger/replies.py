@@ -34,12 +34,16 @@ class Takeover:
     wanted: Sequence[UUID]  #: what was asked for
     withheld: frozenset[UUID] = frozenset()  #: what of it is not to be worked on
     held_by_others: Mapping[UUID, str] = field(default_factory=dict)  #: agent task -> the message that has it
-    settled: Mapping[UUID, Record] = field(default_factory=dict)  #: decided by an earlier delivery of this message: not to be run again
+    settled: Mapping[UUID, Record] = field(
+        default_factory=dict
+    )  #: decided by an earlier delivery of this message: not to be run again
     deliveries: int = 1  #: begun since one ended, this one included: more than 1 after a crash
     suspect: UUID | None = None  #: what the delivery before was on when it died, if it noted that
     #: how the process of the delivery before died, as its worker saw it; empty where nobody saw it
     death: str = ""
-    crashes: Mapping[UUID, int] = field(default_factory=dict)  #: agent task -> how often it was the suspect, of those that ever were
+    crashes: Mapping[UUID, int] = field(
+        default_factory=dict
+    )  #: agent task -> how often it was the suspect, of those that ever were
     is_cancelled: bool = False
     paused_for: float = 0.0
 

