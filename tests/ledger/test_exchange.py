@@ -32,7 +32,7 @@ def clients(pool: Any, exchange: Exchange) -> set[int]:
 
 
 def test_a_command_is_written_as_redis_py_writes_it() -> None:
-    theirs: Any = redis.Connection(encoding_errors="replace")
+    theirs: Any = redis.Connection(encoding_errors="replace")  # type: ignore[no-untyped-call]
     commands: list[list[str | int]] = [
         ["GET", "a"],
         ["SET", "é", "ü\udc80", 12, "", "a\r\nb"],
@@ -68,8 +68,10 @@ def test_a_forked_process_has_connections_of_its_own(pool: Any) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writer, str(exchange(["CLIENT", "ID"])).encode())
-        os._exit(0)
+        try:
+            os.write(writer, str(exchange(["CLIENT", "ID"])).encode())
+        finally:
+            os._exit(0)
     os.waitpid(child, 0)
     assert int(os.read(reader, 20)) != mine
     assert clients(pool, exchange) == {mine}

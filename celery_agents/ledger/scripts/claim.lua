@@ -22,12 +22,13 @@ local function granted_to(id, uuids, before)
 end
 
 for at = rest, #ARGV, 2 do
-  local id, uuids = ARGV[at], split(ARGV[at + 1])
+  local id, packed = ARGV[at], ARGV[at + 1]
+  local uuids = split(packed)
   begin_claims(id)
   local granted, holders_before = granted_to(id, uuids, in_chunks('HMGET', holders, uuids))
   if #granted > 0 then
     -- Sent again while it runs already: the delivery that runs goes on.
-    local is_queued = give(id, granted, holders_before) or select(2, standing(id))
+    local is_queued = give(id, granted, holders_before, granted == uuids and packed) or select(2, standing(id))
     keep(is_queued and queued or running, id, now, ttl, 'GT')
   end
 end

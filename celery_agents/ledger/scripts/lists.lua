@@ -6,8 +6,8 @@ local CHUNK = 1000
 -- UUIDs come as one text of 32 digits each: a thousand arguments cost more than the claims themselves.
 local function split(packed)
   local uuids = {}
-  for start = 1, #packed, 32 do
-    uuids[#uuids + 1] = string.sub(packed, start, start + 31)
+  for i = 1, math.ceil(#packed / 32) do
+    uuids[i] = string.sub(packed, 32 * i - 31, 32 * i)
   end
   return uuids
 end
