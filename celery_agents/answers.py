@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from celery_agents.errors import AnswerError
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 _STRUCT_FIELDS = ("pathway", "label_row", "label_row_priority")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An agent's answer, checked."""
 
     pathway: AgentPathway | None = None
@@ -33,7 +31,7 @@ def read_answer(returned: Any, stage: AgentStage) -> Answer:
     Raises:
         AnswerError: It is no answer, or names a pathway that the stage does not have.
     """
-    if all(hasattr(returned, field) for field in _STRUCT_FIELDS):
+    if not isinstance(returned, str) and all(hasattr(returned, field) for field in _STRUCT_FIELDS):
         return Answer(
             pathway=_pathway(returned.pathway, stage),
             label_row=returned.label_row,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -108,10 +108,13 @@ class _Tally:
         self._failed = sum(outcome.outcome is Outcome.FAILED for outcome in decided)
 
     def count(self, works: Sequence[Work]) -> None:
-        # What its agent was told to leave is open, and has no answer.
-        if through := [work for work in works if work.is_answered or not work.is_open]:
-            self._done += len(through)
-            self._failed += sum(work.failure is not None for work in through)
+        before = self._done
+        for work in works:
+            # What its agent was told to leave is open, and has no answer.
+            if work.is_answered or not work.is_open:
+                self._done += 1
+                self._failed += work.failure is not None
+        if self._done > before:
             self._report(self._done, self._failed)
 
 
@@ -143,7 +146,9 @@ class _Attempt:
         self.commit([work for work in works if work.is_saved])
         self.tally.count([work for work in works if not work.is_open])
         # What may have killed an earlier delivery comes last, so that the others are done before.
-        new = sorted(still_open(works), key=self.delivery.is_suspect)
+        new = still_open(works)
+        suspects = {work for work in new if self.delivery.is_suspect(work)}
+        new.sort(key=suspects.__contains__)
         windows = [new[start : start + WINDOW] for start in range(0, len(new), WINDOW)]
         # After a crash one thing is done after the other, so that the next one is blamed on the right agent task.
         is_careful = self.delivery.is_careful()
@@ -159,7 +164,7 @@ class _Attempt:
                 clock=self.clock,
             ) as pipeline,
         ):
-            turns = _Turns(self, pipeline)
+            turns = _Turns(self, pipeline, suspects)
             way(turns.in_order(), Calls(self.agent, self.stage, self.watch), turns)
             # What these come to is recorded with the end of the delivery.
             pipeline.commit(partial(self.commit, turns.answered), len(turns.answered))
@@ -199,6 +204,9 @@ class _Attempt:
         if decided:
             with self.asking:
                 self.delivery.settle(decided)
+        for work in works:
+            if not work.is_open:
+                work.let_go()
 
 
 class _Turns:
@@ -207,9 +215,13 @@ class _Turns:
     See ``calling.Turns``: however agents are called, all of this is on the thread that executes the batch.
     """
 
-    def __init__(self, attempt: _Attempt, pipeline: Pipeline) -> None:
+    def __init__(self, attempt: _Attempt, pipeline: Pipeline, suspects: Collection[Work]) -> None:
         self._attempt = attempt
         self._pipeline = pipeline
+        self._suspects = suspects
+        most = attempt.agent.commit_every
+        #: how many may be answered and not committed
+        self._most = min(most, CAREFUL_COMMIT) if attempt.delivery.is_careful() else most
         self._through = 0
         self._since = 0.0  #: when there was nothing answered and not handed over to be committed
         self._decided: list[Work] = []  #: before their turn, and not recorded yet
@@ -226,17 +238,20 @@ class _Turns:
                 return
 
     def may_begin(self, works: Sequence[Work]) -> bool:
-        delivery = self._attempt.delivery
         if self._attempt.watch.is_stopping():
             return False
-        if any(map(delivery.is_suspect, works)):
+        if self._suspects and any(work in self._suspects for work in works):
             self._commit()
         self.catch_up()
-        delivery.note(works[0])  # of use to careful deliveries only, and there each is alone
+        self._attempt.delivery.note(works[0])  # of use to careful deliveries only, and there each is alone
         return True
 
     def end(self, works: Sequence[Work]) -> None:
-        self.answered.extend(work for work in works if work.is_answered)
+        for work in works:
+            if work.is_answered:
+                self.answered.append(work)
+            elif not work.is_open:
+                work.let_go()
         self._count(works)
 
     def _count(self, works: Sequence[Work]) -> None:
@@ -251,16 +266,11 @@ class _Turns:
             self._commit()
         if len(self.answered) >= WINDOW:
             self._hand_over()
-        while len(self.answered) + self._pipeline.uncommitted >= self._most():
+        while len(self.answered) + self._pipeline.uncommitted >= self._most:
             if self._pipeline.uncommitted:
                 self._pipeline.await_commit()
             else:
                 self._commit()
-
-    def _most(self) -> int:
-        """How many may be answered and not committed."""
-        most = self._attempt.agent.commit_every
-        return min(most, CAREFUL_COMMIT) if self._attempt.delivery.is_careful() else most
 
     def _commit(self) -> None:
         """Commit what is answered before anything else begins."""
@@ -278,9 +288,10 @@ class _Turns:
 
 def _refuse_strangers(works: Sequence[Work], stage: AgentStage, project_hash: UUID) -> None:
     """A spec that says where it belongs must belong here; one made by hand need not say."""
+    here = f"not for {stage.title!r} ({stage.uuid}) of project {project_hash}"
     for work in works:
-        here = f"not for {stage.title!r} ({stage.uuid}) of project {project_hash}"
-        if work.spec.project_hash not in (None, project_hash):
-            work.fail(SpecError(f"This spec is for project {work.spec.project_hash}, {here}."), "spec")
-        elif work.spec.stage_uuid not in (None, stage.uuid):
-            work.fail(SpecError(f"This spec is for stage {work.spec.stage_uuid}, {here}."), "spec")
+        spec = work.spec
+        if spec.project_hash is not None and spec.project_hash != project_hash:
+            work.fail(SpecError(f"This spec is for project {spec.project_hash}, {here}."), "spec")
+        elif spec.stage_uuid is not None and spec.stage_uuid != stage.uuid:
+            work.fail(SpecError(f"This spec is for stage {spec.stage_uuid}, {here}."), "spec")

@@ -55,6 +55,7 @@ class Pipeline:
         self._waiting = deque(windows)
         self._ahead: deque[tuple[Window, Future[int]]] = deque()
         self._commits: deque[tuple[int, Future[None]]] = deque()
+        self.uncommitted = 0  #: agent tasks in commits that were not waited for
         self._most_bytes = 0  #: of a window so far
         self._handed_out = 0  #: agent tasks
         self._began_at: float | None = None  #: when the first window was handed out
@@ -84,7 +85,7 @@ class Pipeline:
 
     def keep_ahead(self, through: int) -> None:
         """Begin to read what is needed soon, now that so many agent tasks of those handed out are through."""
-        if not (self._waiting and self._overlaps):
+        if not (self._waiting and self._overlaps) or len(self._ahead) >= self._most_ahead():
             return
         left = self._handed_out - through + sum(len(window) for window, _ in self._ahead)
         soon = LEAD_SECONDS * self._pace(through)
@@ -104,22 +105,17 @@ class Pipeline:
         window = self._waiting.popleft()
         self._ahead.append((window, self._begin(self._read, window)))
 
-    @property
-    def uncommitted(self) -> int:
-        """How many agent tasks are in commits that are under way."""
-        while self._commits and self._commits[0][1].done():
-            self.await_commit()
-        return sum(number for number, _ in self._commits)
-
     def commit(self, commit: Callable[[], None], number: int) -> None:
         """Have *commit* called for so many agent tasks; where too many are under way, when one of those is through."""
         while len(self._commits) >= COMMITS_AT_ONCE:
             self.await_commit()
         self._commits.append((number, self._begin(commit)))
+        self.uncommitted += number
 
     def await_commit(self) -> None:
         """Wait for the commit that has been under way for longest."""
-        _, committing = self._commits.popleft()
+        number, committing = self._commits.popleft()
+        self.uncommitted -= number
         _result(committing)
 
     def _begin(self, step: Callable[..., Result], *args: Any) -> Future[Result]:

@@ -48,9 +48,11 @@ class Reporter:
 
     def __call__(self, done: int, failed: int) -> None:
         """Know that *done* agent tasks are through, of which *failed* FAILED."""
-        with self._changed:
-            self._done, self._failed = done, failed
-            if done < self._total:  # else the result follows
+        self._done, self._failed = done, failed
+        if (
+            done < self._total and not self._has_news
+        ):  # else the result follows, or this is in the report that is due
+            with self._changed:
                 self._note_news()
 
     def hear(self, progress: Progress) -> None:

@@ -19,9 +19,9 @@ CANCELLED_KEPT = 256
 _DIGEST = 16
 
 # Memory that pool processes share with the worker they are forked from; a pool of threads shares it anyway. Its first
-# byte says that the worker stops, the others hold digests of the ids of cancelled messages.
-_memory = mmap.mmap(-1, 1 + CANCELLED_KEPT * _DIGEST)
-_number_cancelled = 0
+# byte says that the worker stops, then it counts cancelled messages, and then it holds digests of their ids.
+_NUMBER = slice(1, 9)
+_memory = mmap.mmap(-1, _NUMBER.stop + CANCELLED_KEPT * _DIGEST)
 
 
 def is_stopping() -> bool:
@@ -31,18 +31,23 @@ def is_stopping() -> bool:
 
 def is_cancelled(message_id: str) -> bool:
     """Whether ``cancel`` was called for this message in the worker that this process belongs to."""
-    return _memory.find(_digest(message_id), 1) != -1
+    return _is_among(message_id, _memory[_NUMBER])
+
+
+@functools.lru_cache
+def _is_among(message_id: str, number: bytes) -> bool:  # noqa: ARG001  (a new number means another look)
+    """Look through the digests; asked for each agent task, which would take longer than all else about it."""
+    return _memory.find(_digest(message_id), _NUMBER.stop) != -1
 
 
 def cancel(message_id: str) -> None:
     """Tell this worker's processes that a message is cancelled; to be called in the worker itself."""
-    global _number_cancelled  # noqa: PLW0603  (the place in the memory that is written next)
-    start = 1 + _number_cancelled % CANCELLED_KEPT * _DIGEST
+    number = int.from_bytes(_memory[_NUMBER], "little")
+    start = _NUMBER.stop + number % CANCELLED_KEPT * _DIGEST
     _memory[start : start + _DIGEST] = _digest(message_id)
-    _number_cancelled += 1
+    _memory[_NUMBER] = (number + 1).to_bytes(8, "little")  # last, as it lets processes look again
 
 
-@functools.lru_cache
 def _digest(message_id: str) -> bytes:
     return hashlib.blake2b(message_id.encode(errors="surrogatepass"), digest_size=_DIGEST).digest()
 

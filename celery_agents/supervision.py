@@ -21,6 +21,17 @@ from celery_agents.work import Work
 logger = logging.getLogger(__name__)
 
 
+_UNLIMITED = nullcontext()
+
+
+def _kind_here() -> type[TimeLimit] | None:
+    """Return how a limit is kept on this thread."""
+    if time_limits.can_be_enforced():
+        return MainThreadLimit
+    # Beside the main thread a process can only be ended, and a worker's own is not.
+    return TimeLimit if time_limits.may_end_process() else None
+
+
 class Supervision:
     """What watches over one message; see ``watch.Watch``.
 
@@ -48,6 +59,7 @@ class Supervision:
         self._message_id = message_id
         self._delivery = delivery
         self._limits = limits
+        self._has_limits = limits.longest > 0
         self._expires = expires
         self._hear = hear
         self._clock = clock
@@ -86,21 +98,21 @@ class Supervision:
 
     def limit(self, works: Sequence[Work]) -> AbstractContextManager[object]:
         """Return the context in which the agent is interrupted when it takes too long, where that is possible."""
-        if time_limits.can_be_enforced():
-            return self._limit(works, MainThreadLimit)
-        # Beside the main thread a process can only be ended, and a worker's own is not.
-        return self._limit(works, TimeLimit if time_limits.may_end_process() else None)
+        return self._limit(works, _kind_here)
 
     def limit_on_loop(self, work: Work) -> AbstractContextManager[object]:
         """Return the context in which a coroutine is cancelled when it takes too long."""
-        return self._limit([work], LoopLimit)
+        return self._limit([work], lambda: LoopLimit)
 
-    def _limit(self, works: Sequence[Work], kind: type[TimeLimit] | None) -> AbstractContextManager[object]:
+    def _limit(
+        self, works: Sequence[Work], choose: Callable[[], type[TimeLimit] | None]
+    ) -> AbstractContextManager[object]:
         for work in works:
             if work.progress is not None:
                 work.progress.begin()
-        if not self._limits.longest or kind is None:
-            return nullcontext()
+        kind = choose() if self._has_limits else None
+        if kind is None:
+            return _UNLIMITED
         return kind(
             self._limits.soft, self._limits.hard, lambda error, stack: self._note_end(works, error, stack)
         )

@@ -49,6 +49,18 @@ def traceback_of(error: BaseException, limit: int) -> str:
     return excerpt("".join(_chain(error, itertools.count())), limit)
 
 
+def clear_frames(error: BaseException) -> None:
+    """Let go of what the functions had in hand that *error* and its causes went through: pictures, labels.
+
+    An exception that is kept keeps all of it. Its traceback can be told as before.
+    """
+    shown = itertools.count()
+    cause: BaseException | None = error
+    while cause is not None and next(shown) < EXCEPTIONS_SHOWN:
+        traceback.clear_frames(cause.__traceback__)
+        cause, _ = _cause_of(cause)
+
+
 def _chain(error: BaseException, shown: Iterator[int]) -> Iterator[str]:
     """Yield the pieces of a traceback, that of the first cause first; *shown* counts the exceptions."""
     links: list[tuple[BaseException, str]] = []

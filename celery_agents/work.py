@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
+from celery_agents.tracebacks import clear_frames
 
 if TYPE_CHECKING:
     from encord.objects.ontology_labels_impl import LabelRowV2
@@ -73,7 +74,14 @@ class Work:
         is_told_to_stop = self.progress is not None and self.progress.is_told_to_stop
         # An agent that is called with many is told for one of them, and leaves all.
         if not (is_told_to_stop or getattr(error, "leaves_agent_task", False)):
+            clear_frames(error)
             self.failure = Failure(error, step)
+
+    def let_go(self) -> None:
+        """Give up what its agent needed and wrote, now that it is decided: those that follow need the room."""
+        self.values = {}
+        self.listed = self.row = None
+        self.staged.clear()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, cast
+from urllib.parse import urlencode
 from uuid import UUID
 
 from encord.common.time_parser import parse_datetime
 from encord.workflow.common import TasksQueryParams
 from encord.workflow.stages.agent import AgentStage
-from pydantic import ConfigDict, Field, WrapValidator
+from pydantic import AwareDatetime, ConfigDict, Field, WrapValidator
 from pydantic.alias_generators import to_camel
 
 from celery_agents.messages import TaskSpec
@@ -29,7 +30,10 @@ def _instant(written: Any, read: Callable[[Any], datetime]) -> datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
-_Instant = Annotated[datetime, WrapValidator(_instant)]
+#: What is usual is read without us, in half the time.
+_Instant = Annotated[
+    AwareDatetime | Annotated[datetime, WrapValidator(_instant)], Field(union_mode="left_to_right")
+]
 
 
 class _ListedSpec(TaskSpec):
@@ -49,6 +53,18 @@ class _Filters(TasksQueryParams):
     dataset_hash: list[UUID] | None = Field(None, alias="datasetHashes")
     data_title: str | None = Field(None, alias="dataTitleContains")
     status: list[str] | None = Field(None, alias="statuses")
+
+    def to_dict(self, by_alias: bool = True, exclude_none: bool = True) -> Any:
+        """Return the query as it is sent, which ``requests`` takes in place of a dictionary.
+
+        Of a dictionary it would quote each value by itself. For a hundred UUIDs, which have nothing to quote, that
+        takes half as long as to send them.
+        """
+        values = super().to_dict(by_alias=by_alias, exclude_none=exclude_none)
+        query = [f"dataHashes={data_hash}" for data_hash in values.pop("dataHashes", ())]
+        if values:
+            query.append(urlencode(values, doseq=True))
+        return "&".join(query).encode()
 
 
 def list_specs(stage: AgentStage, **filters: Any) -> Iterator[TaskSpec]:

@@ -16,12 +16,11 @@ from uuid import UUID
 
 from encord.exceptions import AuthorisationError, ResourceNotFoundError
 from encord.http.bundle import Bundle
-from encord.issues.issue_client import TaskIssues
 from encord.objects.ontology_labels_impl import LabelRowV2
 from encord.project import Project
 from encord.storage import StorageItem
 from encord.user_client import EncordUserClient
-from encord.workflow.stages.agent import AgentStage, AgentTask, AgentTaskStatus, _ActionPathway
+from encord.workflow.stages.agent import AgentStage, AgentTask
 
 from celery_agents.errors import SetupError
 from celery_agents.gateway import staging
@@ -37,6 +36,7 @@ from celery_agents.gateway.connections import bytes_received
 from celery_agents.gateway.deferring import defer_row, defer_task
 from celery_agents.gateway.listing import list_specs
 from celery_agents.gateway.permits import BEFORE_WORK, Permit, waiting_at_most
+from celery_agents.gateway.tasks import agent_task, move
 from celery_agents.messages import TaskSpec
 
 #: Data hashes in one request line. The filter travels in the URL, about 48 bytes each, and common front ends stop
@@ -46,9 +46,6 @@ HASHES_PER_REQUEST = 100
 MEDIA_MEMORY = 256 * 1024**2
 
 MAIN_BRANCH = "main"
-
-#: What each agent task is made of: a copy that is filled in costs less than half of one that is constructed.
-_BLANK = AgentTask.model_construct()  # type: ignore[call-arg]  # see agent_task
 
 
 class Gateway:
@@ -180,28 +177,7 @@ class Gateway:
 
     def agent_task(self, spec: TaskSpec, stage: AgentStage) -> AgentTask:
         """Rebuild the agent task that *spec* was made from, able to ``proceed`` like one from ``get_tasks``."""
-        task = _BLANK.model_copy(
-            update={
-                "uuid": spec.uuid,
-                "created_at": spec.created_at,
-                "updated_at": spec.updated_at,
-                "status": AgentTaskStatus(spec.status),
-                "data_hash": spec.data_hash,
-                "data_title": spec.data_title,
-                "label_branch_name": spec.label_branch_name,
-                "assignee": spec.assignee,
-                "last_actioned_by": spec.last_actioned_by,
-            }
-        )
-        # What AgentStage.get_tasks sets on each task that it yields.
-        task._stage_uuid = stage.uuid
-        task._workflow_client = stage._workflow_client
-        task._task_issues = TaskIssues(
-            api_client=stage._workflow_client.api_client,
-            project_uuid=stage._workflow_client.project_hash,
-            data_uuid=spec.data_hash,
-        )
-        return task
+        return agent_task(spec, stage)
 
     @waiting_at_most(BEFORE_WORK)
     def label_rows(self, specs: Sequence[TaskSpec], options: Mapping[str, Any]) -> dict[UUID, LabelRowV2]:
@@ -297,11 +273,4 @@ class Gateway:
             stage: Where they are.
             moves: Agent task UUID -> pathway UUID.
         """
-        # Without the SDK's Bundle, which copies each action deeply: that took longer than all else about a move.
-        stage._workflow_client._action(
-            stage.uuid,
-            [
-                _ActionPathway(task_uuid=task_uuid, pathway_uuid=pathway_uuid)
-                for task_uuid, pathway_uuid in moves.items()
-            ],
-        )
+        move(stage, moves)

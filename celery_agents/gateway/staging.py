@@ -99,6 +99,10 @@ class StagedBundle(Bundle):
     def execute(self) -> None:
         """Send now what was held back: the agent asked for it."""
         send([self])
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what is held back."""
         self._writes.clear()
 
     def writes(self) -> Sequence[_Write]:
@@ -108,7 +112,7 @@ class StagedBundle(Bundle):
     @property
     def has_moves(self) -> bool:
         """Whether the agent put in a move of an agent task."""
-        return any(write.moves_a_task for write in self.writes())
+        return bool(self._writes) and any(write.moves_a_task for write in self.writes())
 
     def take_pathway(self) -> UUID | str | None:
         """Take out the pathway that the agent chose by ``task.proceed(..., bundle=bundle)``, if it did."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
+import requests
 from encord.common.time_parser import parse_datetime
-from encord.workflow.stages.agent import AgentTask
+from encord.workflow.stages.agent import AgentTask, _AgentTasksQueryParams
 from pydantic import TypeAdapter
 
 from celery_agents.gateway import listing
@@ -27,6 +30,9 @@ def test_an_agent_task_made_of_a_listed_spec_is_the_sdks(bench: Bench) -> None:
         made = bench.gateway.agent_task(spec, bench.stage)
         assert told(made) == told(listed[spec.uuid])
         assert made.status is listed[spec.uuid].status
+        assert made.model_fields_set == listed[spec.uuid].model_fields_set
+        assert made.issues is not None
+        assert made.model_copy() == made
     bench.gateway.agent_task(specs[-1], bench.stage).proceed("labelled")
     assert [spec.uuid for spec in bench.gateway.list_specs(bench.stage)] == list(listed)[:-1]
 
@@ -45,6 +51,25 @@ def test_filters_are_those_of_the_sdk(bench: Bench, name: str) -> None:
     asked: Any = {name: value}
     expected = [task.uuid for task in bench.stage.get_tasks(**asked)]
     assert [spec.uuid for spec in bench.gateway.list_specs(bench.stage, **asked)] == expected
+
+
+def test_the_query_is_the_one_that_the_sdk_sends() -> None:
+    hashes = [uuid4(), uuid4()]
+    ours = listing._Filters(
+        data_hash=hashes, data_title="a&b = ü/1", status=["NEW", "ASSIGNED"], page_token="t?"
+    )
+    theirs = _AgentTasksQueryParams(
+        data_hashes=hashes, data_title_contains="a&b = ü/1", statuses=["NEW", "ASSIGNED"], page_token="t?"
+    )
+
+    def sent(params: Any) -> dict[str, list[str]]:
+        url = requests.Request("GET", "https://example.com/tasks", params=params.to_dict()).prepare().url
+        return parse_qs(urlsplit(str(url)).query, strict_parsing=True)
+
+    assert sent(ours) == sent(theirs)
+    assert requests.Request(
+        "GET", "https://example.com/", params=listing._Filters().to_dict()
+    ).prepare().url == ("https://example.com/")
 
 
 @pytest.mark.parametrize(
