@@ -101,6 +101,26 @@ def test_a_success_of_all_clears_older_failures(ledger: Ledger) -> None:
     assert not ledger.failures().records
 
 
+def test_what_was_claimed_in_part_is_known_as_just_that(site: Site) -> None:
+    ledger, tasks = site.ledger, some(3)
+    ledger.claim(STAGE, {"a": tasks[:1]}, TTL)
+    ledger.claim(STAGE, {"b": tasks}, TTL)
+    listed = site.client.hget(ledger.keys.claims(STAGE)["batches"], "b")
+    assert listed.decode() == "".join(each.hex for each in tasks[1:])
+    assert ledger.take_over(STAGE, "b", tasks[1:], TTL).granted == {*tasks[1:]}
+
+
+def test_all_that_was_claimed_may_be_settled_with_more(site: Site) -> None:
+    ledger, tasks, others, another = site.ledger, some(2), some(3), some(1)[0]
+    token = claimed(ledger, tasks).token
+    south = [proceeded(each, pathway=UUID(int=2)) for each in others]
+    north = [proceeded(each) for each in tasks]
+    assert settle(ledger, "a", token, [*north, *south, failed(another)]) == set()
+    assert outcomes_of(ledger, [tasks, others, [another]]) == {*tasks, *others, another}
+    assert ledger.in_flight(STAGE) == 0
+    assert_in_order(site, STAGE)
+
+
 @pytest.mark.parametrize("makes_room", ["number", "age"])
 def test_older_outcomes_make_room(site: Site, makes_room: str) -> None:
     ledger = site.ledger

@@ -100,15 +100,15 @@ local function taken_for(id, uuids, before)
   return new
 end
 
--- Let a message have agent tasks; `before` are their entries until now, false for none, and `packed` their list where it
--- is known. Return whether it had none.
+-- Let a message have agent tasks; `before` are their entries until now, false for none, and `packed` their list where
+-- nobody had any of them. Return whether it had none.
 local function give(id, uuids, before, packed)
   local new, number = taken_for(id, uuids, before), nil
   if #new > 0 then
     lead(new, id)
     number = redis.call('HINCRBY', sizes, id, #new)
     local earlier = number > #new and redis.call('HGET', batches, id) or ''
-    redis.call('HSET', batches, id, earlier .. (packed and new == uuids and packed or table.concat(new)))
+    redis.call('HSET', batches, id, earlier .. (packed or table.concat(new)))
   end
   is_live[id] = nil
   return number == #new
