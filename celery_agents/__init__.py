@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         TaskAgentReturnStruct,
     )
     from celery_agents.policies import ExecutionPolicy
-    from celery_agents.producer import TaskFilters
+    from celery_agents.producer.filters import TaskFilters
     from celery_agents.progress import Progress
     from celery_agents.results import AgentResult
     from celery_agents.runner import QueueRunner
@@ -85,7 +85,7 @@ _HOMES = {
         "TaskAgentReturnStruct",
     ),
     "celery_agents.policies": ("ExecutionPolicy",),
-    "celery_agents.producer": ("TaskFilters",),
+    "celery_agents.producer.filters": ("TaskFilters",),
     "celery_agents.progress": ("Progress",),
     "celery_agents.results": ("AgentResult",),
     "celery_agents.runner": ("QueueRunner",),

@@ -10,12 +10,13 @@ from uuid import UUID
 from celery_agents import providers
 from celery_agents.answers import read_answer
 from celery_agents.dependencies.plan import Plan
-from celery_agents.messages import Step
 from celery_agents.retries import RetryPolicy
-from celery_agents.work import Work
 
 if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentStage
+
+    from celery_agents.messages import Step
+    from celery_agents.work import Work
 
 #: Agent tasks of one window that an ``async def`` agent is at together, unless the stage says otherwise. Waiting costs
 #: nothing here, but whom it waits for has to bear it, from every process of every worker.

@@ -23,8 +23,10 @@ from celery_agents.errors import SetupError
 from celery_agents.redaction import redact
 from celery_agents.snapshots import Stored
 
-#: Results read in one round trip. That of a hundred agent tasks has about 40 kB, so these are some 30 MB.
+#: Results read in one round trip at most.
 CHUNK = 750
+#: Agent tasks whose outcomes are read in one round trip: some 40 MB, whether they are in many results or in few.
+OUTCOMES_AT_ONCE = 100_000
 
 #: Replies that may lie in an RPC reply queue. Celery gives up, and loses what it has read, at 1000: a few hundred
 #: messages that report their progress.
@@ -176,10 +178,15 @@ def check(app: Any) -> None:
         next(read(backend, ["celery-agents-check"]))
 
 
-def read(backend: Any, ids: Iterable[str]) -> Iterator[Stored]:
+def read(backend: Any, ids: Iterable[str], *, size: int = 1) -> Iterator[Stored]:
     """Yield what *backend* holds for each of *ids*, in their order, as few round trips as it allows.
 
     *ids* is read chunk by chunk, and so is the backend: what is yielded and dropped takes no memory.
+
+    Args:
+        backend: Celery's.
+        ids: Of the messages.
+        size: How many agent tasks they carry, the largest of them.
 
     Raises:
         SetupError: There is no result backend, or it cannot be reached.
@@ -187,7 +194,8 @@ def read(backend: Any, ids: Iterable[str]) -> Iterator[Stored]:
     if isinstance(backend, DisabledBackend):
         raise SetupError("This app has no result backend: set result_backend in its configuration.")
     kind, remaining = kind_of(backend), iter(ids)
-    while chunk := list(islice(remaining, CHUNK)):
+    number = max(1, min(CHUNK, OUTCOMES_AT_ONCE // size))
+    while chunk := list(islice(remaining, number)):
         yield from _explained(backend, kind.read(backend, chunk))
 
 

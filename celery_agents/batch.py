@@ -197,4 +197,4 @@ _NOT_BEGUN = TaskError(
 def _given_up(raw: object, carry: Carry) -> TaskOutcome:
     spec = TaskSpec.decode(raw)
     *earlier, error = carry.errors.get(spec.uuid, (_NOT_BEGUN,))
-    return TaskOutcome.of(spec, Outcome.FAILED, error=error, earlier_errors=tuple(earlier))
+    return spec.decided(Outcome.FAILED, error=error, earlier_errors=tuple(earlier))

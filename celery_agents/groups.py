@@ -12,11 +12,13 @@ from typing import Any, Self
 from celery import Celery
 from celery.app import app_or_default
 from celery.exceptions import TimeoutError as ResultTimeoutError
+from celery.states import PENDING
 
 from celery_agents import waiting
 from celery_agents.backends import backend_of, is_old_news, kind_of, pause, read
 from celery_agents.messages import Outcome, ProgressReport, TaskCompletionResult, TaskError, TaskOutcome
 from celery_agents.results import AgentResult, cancel
+from celery_agents.sizes import USUAL
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
 from celery_agents.waiting import LONGEST_PAUSE, Deadline
@@ -68,6 +70,32 @@ def _status_of_all(statuses: frozenset[Status]) -> Status:
     return Status.FAILED if statuses else Status.SUCCEEDED
 
 
+@dataclass(slots=True)
+class _Tally:
+    """A sum over snapshots; added to one by one, of which there may be a million."""
+
+    messages: Counter[Status] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    done: int = 0
+    failed: int = 0
+    total: int = 0
+
+    def add(self, snapshot: Snapshot) -> None:
+        self.messages[snapshot.status] += 1
+        if snapshot.completion is not None:
+            self.outcomes.update(snapshot.counts)
+        if snapshot.progress is not None:
+            self.done += snapshot.progress.done
+            self.failed += snapshot.progress.failed
+            self.total += snapshot.progress.total
+
+    def summary(self, more: _Tally) -> GroupSummary:
+        progress = ProgressReport(
+            done=self.done + more.done, failed=self.failed + more.failed, total=self.total + more.total
+        )
+        return GroupSummary(self.messages + more.messages, self.outcomes + more.outcomes, progress)
+
+
 class AgentGroupResult:
     """What became of the messages that a sweep sent.
 
@@ -88,11 +116,14 @@ class AgentGroupResult:
         self.app = app_or_default(app)
         self._keep = keep
         self._totals: dict[str, int | None] = {}
-        self._open: dict[str, Snapshot | None] = {}  # those that have not ended, as they were last seen
+        self._largest = 1  # how many agent tasks the largest message carries, as far as that is known
+        # Those that have not ended, as they were last seen; nothing of those that were only sent: there may be many.
+        self._open: dict[str, Snapshot | None] = {}
         self._kept: dict[str, Snapshot] = {}
-        self._ended = GroupSummary()
+        self._ended = _Tally()
         for result in results:
             self._totals[result.id] = result.total
+            self._largest = max(self._largest, result.total or USUAL)
             self._open[result.id] = None
             if result.latest is not None and result.latest.is_final:
                 self._note(result.latest, keep=True)
@@ -126,7 +157,7 @@ class AgentGroupResult:
         backend = backend_of(self.app)
         keep = self._keep or kind_of(backend).reads_once
         kept = dict(self._kept)
-        stored = read(backend, (each for each in ids if each not in kept))
+        stored = read(backend, (each for each in ids if each not in kept), size=self._largest)
         for message_id in ids:
             yield kept.get(message_id) or self._note(self._fresh(message_id, next(stored)), keep=keep)
 
@@ -141,10 +172,11 @@ class AgentGroupResult:
         if snapshot.id not in self._open:
             return snapshot
         if not snapshot.is_final:
-            self._open[snapshot.id] = snapshot
+            if snapshot.state != PENDING or self._open[snapshot.id] is not None:
+                self._open[snapshot.id] = snapshot
             return snapshot
         del self._open[snapshot.id]
-        self._ended = _sum(self._ended, snapshot)
+        self._ended.add(snapshot)
         if keep:
             self._kept[snapshot.id] = snapshot
         return snapshot
@@ -155,13 +187,11 @@ class AgentGroupResult:
         Raises:
             SetupError: There is no result backend, or it cannot be reached.
         """
-        for _ in self._read(list(self._open)):
-            pass
-        summary = self._ended
-        for snapshot in self._open.values():
-            assert snapshot is not None  # noted by the loop above
-            summary = _sum(summary, snapshot)
-        return summary
+        still_open = _Tally()
+        for snapshot in self._read(list(self._open)):
+            if not snapshot.is_final:
+                still_open.add(snapshot)
+        return self._ended.summary(still_open)
 
     @property
     def status(self) -> Status:
@@ -269,14 +299,3 @@ class AgentGroupResult:
         return cls(
             (AgentResult(message_id, app, total=total) for message_id, total in messages), app, keep=keep
         )
-
-
-def _sum(summary: GroupSummary, snapshot: Snapshot) -> GroupSummary:
-    so_far, more = summary.progress, snapshot.progress or ProgressReport()
-    return GroupSummary(
-        messages=summary.messages + Counter([snapshot.status]),
-        outcomes=summary.outcomes + snapshot.counts,
-        progress=ProgressReport(
-            done=so_far.done + more.done, failed=so_far.failed + more.failed, total=so_far.total + more.total
-        ),
-    )

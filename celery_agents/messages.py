@@ -102,6 +102,16 @@ class TaskSpec(_Wire):
         """Return this spec as JSON text, without what nobody has set."""
         return self.model_dump_json(exclude_none=True)
 
+    def decided(self, outcome: Outcome, **told: Any) -> TaskOutcome:
+        """Return what became of this agent task; *told* are further fields of ``TaskOutcome``."""
+        return TaskOutcome(
+            outcome=outcome,
+            task_uuid=self.uuid,
+            data_hash=self.data_hash,
+            data_title=self.data_title,
+            **told,
+        )
+
 
 def _json(raw: Any) -> str:
     return json.dumps(raw, default=_plain, skipkeys=True)
@@ -208,17 +218,6 @@ class TaskOutcome(_Wire):
     earlier_errors: tuple[TaskError, ...] = ()  #: what went wrong in the attempts before, oldest first
     spec: str | None = None  #: the spec as it came, where it could not be read
     progress: TaskProgress | None = None  #: what its agent told last, where it tells of its progress
-
-    @classmethod
-    def of(cls, spec: TaskSpec, outcome: Outcome, **told: Any) -> TaskOutcome:
-        """Return what became of the agent task that *spec* is of; *told* are further fields."""
-        return cls(
-            outcome=outcome,
-            task_uuid=spec.uuid,
-            data_hash=spec.data_hash,
-            data_title=spec.data_title,
-            **told,
-        )
 
 
 class ProgressReport(_Wire):

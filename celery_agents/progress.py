@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from celery_agents.errors import Cancelled, ExpiredError
-from celery_agents.messages import TaskProgress
+
+if TYPE_CHECKING:
+    from celery_agents.messages import TaskProgress
 
 
 class Listener(Protocol):
@@ -79,6 +81,9 @@ class Progress:
         """What was told last; None where nothing was."""
         if self._told is None:
             return None
+        # Here, so that declaring an agent imports no pydantic.
+        from celery_agents.messages import TaskProgress
+
         current, total, text, at = self._told
         return TaskProgress(current=current, total=total, text=None if text is None else str(text), at=at)
 

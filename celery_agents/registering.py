@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
+from uuid import UUID
 
 from celery import Celery, shared_task
+from celery.signals import worker_init
 from celery.utils.log import get_logger
 
-from celery_agents import stopping
+from celery_agents import stopping, worker
 from celery_agents.declaring import name_of
-from celery_agents.producer import asked, beat
+from celery_agents.producer import tasks
 from celery_agents.task import Declaration, StageTask
-from celery_agents.worker import (
-    cancelling,
-    leaving,
-    listening,
-    releasing,
-    resources,
-    startup,
-    stuck,
-    visibility,
-)
 
 logger = get_logger(__name__)
 
-#: What takes part in a worker once an agent is declared in it; connecting again changes nothing.
-_STEPS = (startup, releasing, cancelling, leaving, listening, stopping, visibility, stuck, resources)
 #: The tasks declared without an app, by name, and what they stand for; those declared with one are kept at that app.
 _shared: dict[str, tuple[StageTask, Declaration]] = {}
 
@@ -40,10 +30,9 @@ def register(app: Celery | None, name: str, declaration: Declaration, base: type
         declaration: The agent and its runner.
         base: The class of the task, where it is new.
     """
-    for step in _STEPS:
-        step.connect()
-    beat.register(app, declaration.runner.project_hash)
-    asked.register(app, declaration.runner.project_hash)
+    stopping.connect()
+    worker.connect()
+    _register_sweeps(app, declaration.runner.project_hash)
     registered = _shared if app is None else vars(app).setdefault("celery_agents", {})
     if name in registered:
         _declare_again(name, registered[name][1], declaration)
@@ -67,6 +56,39 @@ def _new(app: Celery | None, name: str, declaration: Declaration, base: type[Sta
     # With an app it is not shared: with several apps in one process each keeps the agents that it was given.
     task = shared_task(run, **options) if app is None else app.task(run, shared=False, **options)
     return cast("StageTask", task)
+
+
+def _register_sweeps(app: Celery | None, project_hash: UUID) -> None:
+    """Make the tasks that sweep a project known to *app*, or to every app; one that is known stays."""
+    worker_init.connect(_on_worker_init, dispatch_uid=__name__, weak=False)
+    for run, base, name in (
+        (_sweep, tasks.SweepTask, tasks.name_of(project_hash)),
+        (_sweep_asked, tasks.AskedSweepTask, tasks.name_of_asked(project_hash)),
+    ):
+        options = {"base": base, "bind": True, "name": name, "project_hash": project_hash}
+        if app is None:
+            shared_task(run, **options)
+        else:
+            app.task(run, shared=False, **options)
+
+
+def _sweep(self: tasks.SweepTask, **options: Any) -> dict[str, Any]:
+    """Send what waits at the agent stages to the workers."""
+    from celery_agents.producer.beat import sweep  # here, because only workers need it
+
+    return sweep(self, **options)
+
+
+def _sweep_asked(self: tasks.AskedSweepTask, **options: Any) -> dict[str, Any]:
+    """Send what waits at an agent stage to the workers, since somebody asked for it."""
+    from celery_agents.producer.asked import sweep_asked
+
+    return sweep_asked(self, **options)
+
+
+def _on_worker_init(**_: Any) -> None:
+    """Import in the worker itself what its processes sweep with."""
+    from celery_agents.producer import asked, beat  # noqa: F401
 
 
 def _declare_again(name: str, earlier: Declaration, declaration: Declaration) -> None:

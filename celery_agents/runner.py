@@ -15,9 +15,7 @@ from celery_agents.errors import DeclarationError
 from celery_agents.options import stage_options
 from celery_agents.permits import Permits
 from celery_agents.policies import ExecutionPolicy
-from celery_agents.producer import TaskFilters, beat, sweep
 from celery_agents.registering import register
-from celery_agents.settings import Settings
 from celery_agents.sizes import BatchSize
 from celery_agents.task import Declaration, StageTask
 
@@ -31,6 +29,8 @@ if TYPE_CHECKING:
     from celery_agents.ledger import Ledger
     from celery_agents.messages import TaskOutcome
     from celery_agents.models import AgentFunction
+    from celery_agents.producer.filters import TaskFilters
+    from celery_agents.settings import Settings
 
 
 class QueueRunner:
@@ -71,6 +71,8 @@ class QueueRunner:
     @cached_property
     def settings(self) -> Settings:
         """The app's settings for agents; read at first use. Raises SetupError where one cannot be used."""
+        from celery_agents.settings import Settings  # here, because it imports pydantic
+
         return Settings.of(self.app)
 
     @cached_property
@@ -194,11 +196,13 @@ class QueueRunner:
         Args:
             stages: Titles or UUIDs, as declared.
             options: ``batch_size``, ``limit``, ``filters``, ``max_in_flight``, ``waits``, ``on_sent`` and others, see
-                ``producer.sweep``.
+                ``producer.sweeping.sweep``.
 
         Raises:
             SetupError: A stage has no agent here, Encord refuses, or the broker cannot be reached.
         """
+        from celery_agents.producer.sweeping import sweep  # here, because who only declares needs none of it
+
         return sweep(self._tasks_for(stages), **options)
 
     def query(
@@ -281,6 +285,8 @@ class QueueRunner:
         Raises:
             DeclarationError: A number is not positive.
         """
+        from celery_agents.producer import beat
+
         return beat.entry(
             self.project_hash,
             every,

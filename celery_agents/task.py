@@ -16,7 +16,6 @@ from celery.utils.time import maybe_make_aware
 
 from celery_agents.declaring import StageAgent
 from celery_agents.errors import AgentRetryError
-from celery_agents.messages import as_specs
 from celery_agents.watch import SHARE_OF_TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -110,6 +109,9 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
         **options: Any,
     ) -> Any:
         """Send a message, see ``celery.Task.apply_async``; the stage's queue, priority and so on are the defaults."""
+        # Here, so that declaring an agent imports no pydantic.
+        from celery_agents.messages import as_specs
+
         # Celery would put the beginning of the specs, with data titles, into headers, logs and Flower.
         shown = {"argsrepr": f"([{len(as_specs(args[0]))} task specs],)", "kwargsrepr": "{}"} if args else {}
         chosen = {**self.stage_agent.options.routing, **shown, **options}
@@ -164,6 +166,7 @@ class StageTask(Task):  # type: ignore[misc]  # celery ships no types
             celery.exceptions.Retry: In a worker, where something is worth another attempt.
         """
         # Here, because only workers need it, and what only sends is imported quickly, see `worker.startup`.
+        from celery_agents.messages import as_specs
         from celery_agents.processing import process, process_here
 
         if self.request.called_directly:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from celery_agents.progress import Progress
-from celery_agents.work import Work
+if TYPE_CHECKING:
+    from celery_agents.progress import Progress
+    from celery_agents.work import Work
 
 #: How much of a message's soft time limit is used to begin agent tasks: the last one, and the commit, need some too.
 SHARE_OF_TIME_LIMIT = 0.8

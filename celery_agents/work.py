@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
 from celery_agents.tracebacks import clear_frames
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from celery_agents.dependencies.plan import Plan
     from celery_agents.gateway.staging import StagedBundle
+    from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
     from celery_agents.progress import Progress
 
 
@@ -54,9 +54,8 @@ class Work:
         earlier_errors: tuple[TaskError, ...] = (),
     ) -> None:
         """Settle what became of it."""
-        pathway = self.pathway if outcome is Outcome.PROCEEDED else None
-        self.outcome = TaskOutcome.of(
-            self.spec,
+        pathway = self.pathway if outcome == "PROCEEDED" else None
+        self.outcome = self.spec.decided(
             outcome,
             pathway=pathway.uuid if pathway else None,
             pathway_name=pathway.name if pathway else None,

@@ -12,7 +12,7 @@ from celery_agents.cli.sending import OneSweep
 from celery_agents.cli.signals import TerminatedError
 from celery_agents.cli.sweeping import sweep_every
 from celery_agents.cli.terminal import json_option
-from celery_agents.producer import TASK_STATUSES, TaskFilters
+from celery_agents.producer.filters import TASK_STATUSES, TaskFilters
 from celery_agents.producer.options import SweepOptions
 from celery_agents.sizes import AUTO, BatchSize
 from celery_agents.task import StageTask

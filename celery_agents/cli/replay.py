@@ -16,7 +16,7 @@ from celery_agents.cli.failures import Selection, selection_options
 from celery_agents.cli.terminal import Terminal, celery_command, count, json_option, print_json, table
 from celery_agents.cli.workers import reach_broker
 from celery_agents.errors import LedgerError
-from celery_agents.producer import SPECS_PER_FLUSH
+from celery_agents.producer.listing import SPECS_PER_FLUSH
 from celery_agents.sizes import usual
 from celery_agents.task import StageTask
 

@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import click
 
-from celery_agents import producer
 from celery_agents.cli.completion import Tally, exit_code, progress_text, show_errors, verdict
 from celery_agents.cli.meter import Meter
 from celery_agents.cli.sent import Sent, warn_if_nobody_listens
@@ -17,8 +16,9 @@ from celery_agents.cli.signals import Interruption
 from celery_agents.cli.terminal import ExitCode, Terminal, celery_command, count, print_json, table
 from celery_agents.cli.workers import reach_broker
 from celery_agents.groups import AgentGroupResult, GroupSummary
-from celery_agents.producer import SentMessage, StageReport, TaskFilters
-from celery_agents.producer.reports import Hindrance, Reason
+from celery_agents.producer.filters import TaskFilters
+from celery_agents.producer.reports import Hindrance, Reason, SentMessage, StageReport
+from celery_agents.producer.sweeping import sweep
 from celery_agents.results import AgentResult
 from celery_agents.task import StageTask
 
@@ -69,7 +69,7 @@ class OneSweep:
             Interruption() as interruption,
             Meter(self.terminal, "Sending") as meter,
         ):
-            return producer.sweep(
+            return sweep(
                 self.tasks,
                 batch_size=self.options["batch_size"],
                 limit=self.options["limit"],

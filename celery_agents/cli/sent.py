@@ -9,7 +9,7 @@ import click
 
 from celery_agents.cli.terminal import Terminal, celery_command, count
 from celery_agents.cli.workers import nobody_listens, unheard
-from celery_agents.producer import SentMessage
+from celery_agents.producer.reports import SentMessage
 from celery_agents.task import StageTask
 
 #: Ids that the follow-up command names; more would fill the screen.

@@ -8,21 +8,3 @@ One sweep of one stage is a ``StageSweep``: it sends until nothing more waits, o
 be gone on with. Three drive it: ``sweep`` once, waiting where it must; ``continuous`` again and again; and ``beat`` for
 a worker, which leaves to the next beat what it would have to wait for.
 """
-
-from celery_agents.producer.filters import TASK_STATUSES, TaskFilters
-from celery_agents.producer.listing import SPECS_PER_FLUSH, encode_spec
-from celery_agents.producer.publishing import SweepableTask
-from celery_agents.producer.reports import SentMessage, StageReport, SweepReport
-from celery_agents.producer.sweeping import sweep
-
-__all__ = [
-    "SPECS_PER_FLUSH",
-    "TASK_STATUSES",
-    "SentMessage",
-    "StageReport",
-    "SweepReport",
-    "SweepableTask",
-    "TaskFilters",
-    "encode_spec",
-    "sweep",
-]

@@ -12,18 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from celery import Celery
 from celery.exceptions import Ignore
 from celery.utils.log import get_task_logger
 
 from celery_agents.claims import QUEUED_SECONDS
-from celery_agents.errors import LedgerError
-from celery_agents.producer import beat
+from celery_agents.producer.beat import sweep
 from celery_agents.producer.continuous import require_ledger
 from celery_agents.producer.publishing import connected
 from celery_agents.producer.reports import Reason, SentMessage
+from celery_agents.producer.tasks import FIRST_PAUSE, LONGEST_PAUSE, MOST_TRIES, AskedSweepTask, name_of_asked
 from celery_agents.task import StageTask
 
 logger = get_task_logger(__name__)
@@ -34,9 +33,6 @@ SWEEP = "sweep"
 MOST_IDS = 1_000
 #: Seconds until the next try of a sweep that another one, or the high-water mark, holds up.
 LOOK_AGAIN = 5.0
-#: How often in a row a sweep is tried again that an error has broken off, and after how many seconds at first and at
-#: most: in all some seven minutes, in which Encord's webhook has notified again.
-MOST_TRIES, FIRST_PAUSE, LONGEST_PAUSE = 10, 5.0, 60.0
 #: Why a sweep left something out, where another sweep need not look again soon.
 _NO_HURRY = frozenset({"held", Reason.LIMIT.value})
 
@@ -84,7 +80,7 @@ def noted_for(app: Celery) -> float:
 
 
 def _send(task: StageTask, message_id: str, countdown: float, options: Mapping[str, Any]) -> None:
-    sweeper = task.app.tasks[name_of(task.runner.project_hash)]
+    sweeper = task.app.tasks[name_of_asked(task.runner.project_hash)]
     given = {name: value for name, value in options.items() if value is not None}
     with connected(task.app) as producer:
         sweeper.apply_async(
@@ -96,66 +92,53 @@ def _send(task: StageTask, message_id: str, countdown: float, options: Mapping[s
         )
 
 
-class AskedSweepTask(beat.SweepTask):
-    """The Celery task that sweeps the one stage of which that was asked; its result tells what was sent."""
+def sweep_asked(
+    sweeper: AskedSweepTask, stages: list[str], *, tries: int = 0, max_in_flight: int | None = None
+) -> dict[str, Any]:
+    """Sweep the stage, unless another sweep has begun since it was asked for.
 
-    abstract = True
-    ignore_result = False
-    # Nobody may ask again soon: it is run again if its worker dies, and if the ledger cannot be used.
-    acks_late = True
-    reject_on_worker_lost = True
-    autoretry_for = (LedgerError,)
-    retry_backoff = FIRST_PAUSE
-    retry_backoff_max = LONGEST_PAUSE
-    max_retries = MOST_TRIES
+    Returns:
+        What was sent and left out, see ``SweepReport.as_dict``; ``ids`` of the messages, the first ``MOST_IDS`` of
+        them; ``goes_on_in``: the message that will sweep the rest, where something was in the way.
 
-    def sweep_asked(
-        self, stages: list[str], *, tries: int = 0, max_in_flight: int | None = None
-    ) -> dict[str, Any]:
-        """Sweep the stage, unless another sweep has begun since it was asked for.
+    Raises:
+        SetupError: The stage has no agent here, or is not there; there is no ledger.
+        celery.exceptions.Ignore: Another sweep has begun.
+    """
+    (task,) = sweeper.stage_tasks(stages)
+    require_ledger([task])
+    _begin(sweeper, task)
+    ids: list[str] = []
 
-        Returns:
-            What was sent and left out, see ``SweepReport.as_dict``; ``ids`` of the messages, the first ``MOST_IDS`` of
-            them; ``goes_on_in``: the message that will sweep the rest, where something was in the way.
+    def note(message: SentMessage) -> None:
+        task.runner.ledger.note_sent(message.id, str(message.size), noted_for(task.app))  # type: ignore[union-attr]
+        ids.extend([message.id] if len(ids) < MOST_IDS else [])
 
-        Raises:
-            SetupError: The stage has no agent here, or is not there; there is no ledger.
-            celery.exceptions.Ignore: Another sweep has begun.
-        """
-        (task,) = self.stage_tasks(stages)
-        require_ledger([task])
-        self._begin(task)
-        ids: list[str] = []
+    report = sweep(sweeper, stages=stages, max_in_flight=max_in_flight, on_sent=note)
+    return {**report, "ids": ids, "goes_on_in": _go_on(task, report, tries, max_in_flight)}
 
-        def note(message: SentMessage) -> None:
-            task.runner.ledger.note_sent(message.id, str(message.size), noted_for(self.app))  # type: ignore[union-attr]
-            ids.extend([message.id] if len(ids) < MOST_IDS else [])
 
-        report = self.sweep(stages=stages, max_in_flight=max_in_flight, on_sent=note)
-        return {**report, "ids": ids, "goes_on_in": self._go_on(task, report, tries, max_in_flight)}
+def _begin(sweeper: AskedSweepTask, task: StageTask) -> None:
+    ledger, request = task.runner.ledger, sweeper.request
+    assert ledger is not None  # as required by the caller
+    is_again = (request.delivery_info or {}).get("redelivered") or request.retries
+    if not (ledger.begin_sweep(task.agent_stage.uuid) or is_again):
+        raise Ignore("Another sweep has begun since this one was asked for.")
+    if not request.called_directly:
+        sweeper.update_state(state="STARTED")
 
-    def _begin(self, task: StageTask) -> None:
-        ledger = task.runner.ledger
-        assert ledger is not None  # as required by the caller
-        is_again = (self.request.delivery_info or {}).get("redelivered") or self.request.retries
-        if not (ledger.begin_sweep(task.agent_stage.uuid) or is_again):
-            raise Ignore("Another sweep has begun since this one was asked for.")
-        if not self.request.called_directly:
-            self.update_state(state="STARTED")
 
-    def _go_on(
-        self, task: StageTask, report: Mapping[str, Any], tries: int, max_in_flight: int | None
-    ) -> str | None:
-        """Ask for the rest, where something is in the way of this sweep; return the message that will see to it."""
-        left_out = [each for each in report["left_out"] if each["reason"] not in _NO_HURRY]
-        if not left_out:
-            return None
-        why = left_out[-1]
-        tries = tries + 1 if why["reason"] == "error" else 0
-        if tries > MOST_TRIES:
-            logger.error("Gave up sweeping %s after %d tries: %s", why["stage"], tries, why["detail"])
-            return None
-        return ask(task, countdown=_pause(why, tries), tries=tries, max_in_flight=max_in_flight).id
+def _go_on(task: StageTask, report: Mapping[str, Any], tries: int, max_in_flight: int | None) -> str | None:
+    """Ask for the rest, where something is in the way of this sweep; return the message that will see to it."""
+    left_out = [each for each in report["left_out"] if each["reason"] not in _NO_HURRY]
+    if not left_out:
+        return None
+    why = left_out[-1]
+    tries = tries + 1 if why["reason"] == "error" else 0
+    if tries > MOST_TRIES:
+        logger.error("Gave up sweeping %s after %d tries: %s", why["stage"], tries, why["detail"])
+        return None
+    return ask(task, countdown=_pause(why, tries), tries=tries, max_in_flight=max_in_flight).id
 
 
 def _pause(why: Mapping[str, Any], tries: int) -> float:
@@ -164,19 +147,3 @@ def _pause(why: Mapping[str, Any], tries: int) -> float:
     if why["reason"] == Reason.PAUSED:
         return float(why["seconds"])
     return min(FIRST_PAUSE * 2 ** (tries - 1), LONGEST_PAUSE) if tries else LOOK_AGAIN
-
-
-def _run(self: AskedSweepTask, **options: Any) -> dict[str, Any]:
-    """Send what waits at an agent stage to the workers, since somebody asked for it."""
-    return self.sweep_asked(**options)
-
-
-def name_of(project_hash: UUID) -> str:
-    """Return the Celery name of the task; where ``task_routes`` name the sweeps of beat, they name these too."""
-    return f"{beat.name_of(project_hash)}.asked"
-
-
-def register(app: Celery | None, project_hash: UUID) -> None:
-    """Make the task of a project known to *app*, or to every app; one that is known stays."""
-    name = name_of(project_hash)
-    beat.register_task(app, _run, base=AskedSweepTask, name=name, project_hash=project_hash)

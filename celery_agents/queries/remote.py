@@ -13,7 +13,7 @@ from celery._state import task_join_will_block
 from celery_agents import claims
 from celery_agents.claims import QUEUED_SECONDS, SENDING_SECONDS, Outgoing
 from celery_agents.errors import Cancelled, LedgerError, SetupError
-from celery_agents.messages import Outcome, TaskOutcome, TaskSpec
+from celery_agents.messages import Outcome, TaskSpec
 from celery_agents.producer.publishing import CONNECT_SECONDS, connected
 from celery_agents.queries.listeners import is_listened
 from celery_agents.queries.question import Answer, ImpossibleError, Outcomes, Question, UncertainError
@@ -174,9 +174,7 @@ def _decided(snapshot: Snapshot, message: Outgoing) -> Outcomes:
     if snapshot.status in (Status.FAILED, Status.TIMED_OUT):
         # Its process has died, or was ended; Celery tells of the message as a whole.
         error = next(iter(snapshot.errors.values()), None)
-        found |= {
-            uuid: TaskOutcome.of(TaskSpec.decode(text), Outcome.FAILED, error=error) for uuid, text in missing
-        }
+        found |= {uuid: TaskSpec.decode(text).decided(Outcome.FAILED, error=error) for uuid, text in missing}
     return found
 
 

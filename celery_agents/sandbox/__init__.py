@@ -9,6 +9,7 @@ It is a peer at the other end of a wire: it imports nothing of the rest of `cele
 
 from .app import Limits
 from .audit import Audit, AuditRecord
+from .backlog import Task
 from .errors import SandboxError
 from .faults import Fault, Faults
 from .label_rows import LabelRow
@@ -19,7 +20,7 @@ from .seed import kinds, seed_project
 from .server import SandboxServer, Settings
 from .state import Sandbox, WorkflowTemplate
 from .storage import Dataset, DataUnit, Item, Kind
-from .workflow import StageSpec, StageType, Task
+from .workflow import StageSpec, StageType
 
 __all__ = [
     "Audit",

@@ -14,7 +14,7 @@ MOVES = frozenset({"tasks.actions", "tasks.move"})
 """The calls that take an agent task out of a stage."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AuditRecord:
     """One write on one thing, accepted or refused."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .backlog import MAIN_BRANCH
 from .errors import LabelLimitError, NotFoundError
 from .identifiers import Identifiers
 from .storage import DataUnit
-from .workflow import MAIN_BRANCH
 
 
-@dataclass
+@dataclass(slots=True)
 class LabelRow:
     """The labels of one data unit on one branch."""
 
@@ -66,11 +66,11 @@ class LabelRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RowFilter:
-    """The filters of a label row listing; None means no filter, an empty sequence admits nothing."""
+    """The filters of a label row listing; None means no filter, an empty collection admits nothing."""
 
-    data_hashes: Sequence[str] | None = None
-    label_hashes: Sequence[str] | None = None
-    statuses: Sequence[str] | None = None
+    data_hashes: Collection[str] | None = None
+    label_hashes: Collection[str] | None = None
+    statuses: Collection[str] | None = None
     title_eq: str | None = None
     title_like: str | None = None
     stage_eq: str | None = None
@@ -146,7 +146,7 @@ class LabelRows:
         return [(MAIN_BRANCH, rows.get(MAIN_BRANCH)), *((b, r) for b, r in rows.items() if b != MAIN_BRANCH)]
 
 
-def _within(value: str | None, allowed: Sequence[str] | None) -> bool:
+def _within(value: str | None, allowed: Collection[str] | None) -> bool:
     return allowed is None or value in allowed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,8 @@ def list_label_rows(call: LegacyIncoming) -> list[Json]:
     """`project.list_label_rows_v2`."""
     fields = call.fields
     chosen = RowFilter(
-        data_hashes=fields.optional_texts("data_hashes"),
-        label_hashes=fields.optional_texts("label_hashes"),
+        data_hashes=_distinct(fields, "data_hashes"),
+        label_hashes=_distinct(fields, "label_hashes"),
         statuses=fields.optional_texts("label_statuses"),
         title_eq=fields.optional_text("data_title_eq"),
         title_like=fields.optional_text("data_title_like"),
@@ -156,7 +156,7 @@ def list_data_rows(call: LegacyIncoming) -> list[Json]:
     fields = call.fields
     settings = Fields(fields.values.get("dataset_access_settings") or {})
     chosen = RowFilter(
-        data_hashes=fields.optional_texts("data_hashes"),
+        data_hashes=_distinct(fields, "data_hashes"),
         title_eq=fields.optional_text("title_eq"),
         title_like=fields.optional_text("title_like"),
     )
@@ -211,6 +211,12 @@ def _dataset(call: LegacyIncoming) -> Dataset:
     if call.resource_type != "dataset":
         raise ForbiddenError("the call needs a dataset as its resource")
     return call.state.dataset(call.resource_id)
+
+
+def _distinct(fields: Fields, name: str) -> Collection[str] | None:
+    """Texts in the order asked, among which one is found without a look at all the others."""
+    texts = fields.optional_texts(name)
+    return None if texts is None else dict.fromkeys(texts)
 
 
 def _label_row(call: LegacyIncoming, row: LabelRow, shown: FeatureFilter) -> Json:

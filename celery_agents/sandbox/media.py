@@ -56,7 +56,7 @@ WITH_PICTURES = frozenset({Format.PNG, Format.JPEG, Format.MP4})
 SAMPLE_RATE = 8000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MediaSpec:
     """All that is needed to draw one file, so that files need not be kept."""
 

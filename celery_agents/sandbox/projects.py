@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from threading import RLock
 from typing import Any
 
 from .audit import Audit
+from .backlog import MAIN_BRANCH, Task, TaskFilter
 from .errors import ForbiddenError, InvalidArgumentsError, NotFoundError, SandboxError
 from .identifiers import Clock, Identifiers
 from .label_checks import check_label_row
 from .label_rows import LabelRow, LabelRows, RowFilter
 from .ontologies import Ontology
 from .storage import Dataset, DataUnit
-from .workflow import MAIN_BRANCH, Action, Stage, StageSpec, StageType, Step, Task, TaskFilter, Workflow
+from .workflow import Action, Stage, StageSpec, StageType, Step, Workflow
 
 SOMEBODY = "somebody.else@sandbox.local"
 """Who moves agent tasks under the caller's hands."""
@@ -191,7 +193,7 @@ class Project:
     def tasks_at(self, title: str) -> list[Task]:
         """The tasks at the stage of this title, in order of arrival."""
         with self._shared.lock:
-            return self.workflow.tasks_at(self.workflow.stage_titled(title))
+            return list(self.workflow.tasks_at(self.workflow.stage_titled(title)))
 
     def counts(self) -> dict[str, int]:
         """How many tasks are at each stage, by title."""
@@ -220,11 +222,17 @@ class Project:
         """Let somebody else move up to `count` tasks away from a stage, of those named or of all there."""
         with self._shared.lock:
             stage = self.workflow.stages.get(stage_uuid)
-            here = self.workflow.tasks_at(stage) if stage else []
+            if stage is None:
+                return
+            here = (
+                self.workflow.tasks_at(stage)
+                if task_uuids is None
+                else self.workflow.named(stage, task_uuids)
+            )
             others = [other for other in self.workflow.stages.values() if other is not stage]
             # The end of the workflow if there is one: nothing picks the task up again from there.
             others.sort(key=lambda other: other.type is not StageType.DONE)
-            for task in [task for task in here if task_uuids is None or task.uuid in task_uuids][:count]:
+            for task in list(islice(here, count)):
                 self.put(task.uuid, others[0].title, status="NEW")
 
     # Inside
@@ -285,9 +293,7 @@ class Project:
 
     def _listed(self, chosen: RowFilter) -> Iterator[ListedRow]:
         asked = chosen.data_hashes
-        hashes = (
-            self.units if asked is None else [hash_ for hash_ in dict.fromkeys(asked) if hash_ in self.units]
-        )
+        hashes = self.units if asked is None else [hash_ for hash_ in asked if hash_ in self.units]
         for data_hash in hashes:
             unit, task = self.units[data_hash], self.workflow.task_of(data_hash)
             stage = self.workflow.stages[task.stage_uuid] if task else None

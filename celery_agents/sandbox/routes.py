@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import wire
+from .backlog import TaskFilter
 from .errors import MalformedError
 from .incoming import Fields, Incoming
 from .projects import Project
 from .storage import Item
 from .wire import Json
-from .workflow import Action, TaskFilter
+from .workflow import Action
 
 PREFIX = "/v2/public/"
 

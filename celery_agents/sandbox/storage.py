@@ -44,7 +44,7 @@ FRAMES_IN_SEQUENCE = 5
 FRAMES_IN_VIDEO = 20
 
 
-@dataclass
+@dataclass(slots=True)
 class Item:
     """A file, or a group of files, in a storage folder."""
 
@@ -63,7 +63,7 @@ class Item:
     backed_data_units: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One separately labelled picture of a data unit."""
 
@@ -72,7 +72,7 @@ class Frame:
     item: Item
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DataUnit:
     """One row of a dataset: an item that can be labelled."""
 

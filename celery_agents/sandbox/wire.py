@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from .backlog import Task
 from .errors import (
     AlreadyExistsError,
     AnswerMissingError,
@@ -29,7 +30,7 @@ from .ontologies import Ontology
 from .projects import Project
 from .signed_urls import UrlSigner
 from .storage import Dataset, Folder, Item, Kind
-from .workflow import Stage, StageType, Task
+from .workflow import Stage, StageType
 
 Json = dict[str, Any]
 

@@ -7,17 +7,16 @@ as a whole or not at all.
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
+from .backlog import Backlog, Task, TaskFilter, place_in, token_for
 from .errors import InvalidArgumentsError, NotFoundError
 from .identifiers import Identifiers
-
-MAIN_BRANCH = "main"
 
 
 class StageType(StrEnum):
@@ -76,26 +75,6 @@ class Stage:
         )
 
 
-@dataclass
-class Task:
-    """The unit of work that moves through the stages: one data unit on one label branch."""
-
-    uuid: str
-    data_hash: str
-    data_title: str
-    dataset_hash: str
-    created_at: datetime
-    updated_at: datetime
-    stage_uuid: str = ""
-    place: int = 0
-    """Position among all arrivals; grows, so a page token stays good while tasks come and go."""
-    branch: str = MAIN_BRANCH
-    status: str = "NEW"
-    assignee: str | None = None
-    last_actioned_by: str | None = None
-    priority: float = 0.5
-
-
 @dataclass(frozen=True)
 class Action:
     """One element of an actions request."""
@@ -129,27 +108,6 @@ class Step:
         return {key: value for key, value in facts.items() if value is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskFilter:
-    """The filters of a task listing. An empty collection means no filter."""
-
-    data_hashes: Collection[str] = ()
-    dataset_hashes: Collection[str] = ()
-    title_contains: str | None = None
-    statuses: Collection[str] = ()
-    assignees: Collection[str] = ()
-
-    def admits(self, task: Task) -> bool:
-        """Whether the listing contains this task."""
-        return (
-            (not self.data_hashes or task.data_hash in self.data_hashes)
-            and (not self.dataset_hashes or task.dataset_hash in self.dataset_hashes)
-            and (not self.title_contains or self.title_contains.lower() in task.data_title.lower())
-            and (not self.statuses or task.status in self.statuses)
-            and (not self.assignees or task.assignee in self.assignees)
-        )
-
-
 class Workflow:
     """The stages of one project and the tasks in them."""
 
@@ -159,7 +117,7 @@ class Workflow:
         self.stages = {stage.uuid: stage for stage in _build(specs, identifiers)}
         self.tasks: dict[str, Task] = {}
         self._by_data: dict[str, Task] = {}
-        self._queues: dict[str, dict[int, Task]] = {uuid: {} for uuid in self.stages}
+        self._backlogs = {uuid: Backlog() for uuid in self.stages}
         self._arrivals = 0
 
     @property
@@ -196,11 +154,17 @@ class Workflow:
 
     def count(self, stage: Stage) -> int:
         """How many tasks are at the stage."""
-        return len(self._queues[stage.uuid])
+        return len(self._backlogs[stage.uuid])
 
-    def tasks_at(self, stage: Stage) -> list[Task]:
+    def tasks_at(self, stage: Stage) -> Iterator[Task]:
         """The tasks at the stage in order of arrival."""
-        return list(self._queues[stage.uuid].values())
+        return self._backlogs[stage.uuid].after(0)
+
+    def named(self, stage: Stage, keys: Iterable[str]) -> list[Task]:
+        """Of the tasks of these task UUIDs or data hashes those at the stage, in order of arrival."""
+        found = (self.tasks.get(key) or self._by_data.get(key) for key in dict.fromkeys(keys))
+        here = [task for task in found if task is not None and task.stage_uuid == stage.uuid]
+        return sorted(here, key=lambda task: task.place)
 
     def add(self, data_hash: str, data_title: str, dataset_hash: str, at: datetime) -> Task:
         """Put a new task in the first stage."""
@@ -213,11 +177,12 @@ class Workflow:
         """Forget the task of a data unit that left the project."""
         task = self._by_data.pop(data_hash, None)
         if task is not None:
-            del self.tasks[task.uuid], self._queues[task.stage_uuid][task.place]
+            del self.tasks[task.uuid]
+            self._backlogs[task.stage_uuid].remove(task)
 
     def relocate(self, task: Task, stage: Stage, *, status: str, by: str, at: datetime) -> None:
         """Move a task to another stage, whatever the graph says."""
-        del self._queues[task.stage_uuid][task.place]
+        self._backlogs[task.stage_uuid].remove(task)
         task.status = "COMPLETED" if stage.type is StageType.DONE else status
         task.assignee, task.last_actioned_by, task.updated_at = None, by, at
         self._enqueue(task, stage)
@@ -229,14 +194,11 @@ class Workflow:
 
         Raises `InvalidArgumentsError` for a token that this did not give out.
         """
-        last = _decode(token)
-        found = (
-            task for task in self._queues[stage.uuid].values() if task.place > last and chosen.admits(task)
-        )
-        tasks = [task for task, _ in zip(found, range(size + 1), strict=False)]
+        waiting = self._waiting(stage, chosen, place_in(token))
+        tasks = list(islice(filter(chosen.admits, waiting), size + 1))
         if len(tasks) <= size:
             return tasks, None
-        return tasks[:size], _encode(tasks[size - 1].place)
+        return tasks[:size], token_for(tasks[size - 1].place)
 
     def plan(self, stage: Stage, actions: Iterable[Action]) -> list[Step]:
         """Check a whole actions request. Raises `InvalidArgumentsError` or `NotFoundError` if any is refused."""
@@ -265,7 +227,13 @@ class Workflow:
     def _enqueue(self, task: Task, stage: Stage) -> None:
         self._arrivals += 1
         task.place, task.stage_uuid = self._arrivals, stage.uuid
-        self._queues[stage.uuid][task.place] = task
+        self._backlogs[stage.uuid].append(task)
+
+    def _waiting(self, stage: Stage, chosen: TaskFilter, last: int) -> Iterator[Task]:
+        """The tasks behind a place, in order; where the filter names some, no others are looked at."""
+        if chosen.data_hashes:
+            return (task for task in self.named(stage, chosen.data_hashes) if task.place > last)
+        return self._backlogs[stage.uuid].after(last)
 
     def _here(self, stage: Stage, task_uuid: str) -> Task:
         task = self.tasks.get(task_uuid)
@@ -319,19 +287,3 @@ def _build(specs: Sequence[StageSpec], identifiers: Identifiers) -> Iterator[Sta
         yield Stage(
             uuids[spec.title], spec.title, spec.type, pathways, resolve(spec.forward), resolve(spec.backward)
         )
-
-
-def _encode(place: int) -> str:
-    return base64.urlsafe_b64encode(f"after:{place}".encode()).decode()
-
-
-def _decode(token: str | None) -> int:
-    if token is None:
-        return 0
-    try:
-        prefix, _, place = base64.urlsafe_b64decode(token.encode()).decode().partition(":")
-        if prefix == "after":
-            return int(place)
-    except ValueError:
-        pass
-    raise InvalidArgumentsError("the page token is not one that this server gave out")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import worker_init
 from celery.utils.log import get_logger
 from celery.worker import state
 
@@ -28,12 +27,8 @@ INTERVAL = 0.5
 MOST_AT_ONCE = 1_000
 
 
-def connect() -> None:
-    """Look in every worker that has agents, from now on; calling it again changes nothing."""
-    worker_init.connect(_on_worker_init, dispatch_uid="celery_agents.worker.cancelling", weak=False)
-
-
-def _on_worker_init(sender: Any, **_: Any) -> None:
+def on_worker_init(sender: Any, **_: Any) -> None:
+    """Look at what is revoked in a worker that has agents."""
     if any(isinstance(task, StageTask) for task in sender.app.tasks.values()):
         sender.app.steps["consumer"].add(Cancelling)
 

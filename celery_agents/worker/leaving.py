@@ -12,19 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from billiard import pool
-from celery.signals import worker_process_shutdown
 
 from celery_agents import stopping
 
 
-def connect() -> None:
-    """Hurry from now on; calling it again changes nothing."""
-    worker_process_shutdown.connect(
-        _on_process_shutdown, dispatch_uid="celery_agents.worker.leaving", weak=False
-    )
-
-
-def _on_process_shutdown(**_: Any) -> None:
+def on_worker_process_shutdown(**_: Any) -> None:
+    """Hurry where the worker stops."""
     # The process has sent all its results, and exits next: whatever else this module does in it is done.
     if stopping.is_stopping() and getattr(pool, "time", None) is time:
         pool.time = SimpleNamespace(sleep=lambda _seconds: None)

@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import worker_init
 from celery.utils.log import get_logger
 
 from celery_agents.errors import LedgerError
@@ -28,12 +27,8 @@ LOOK = 0.5
 LAST_WORD = 2.0
 
 
-def connect() -> None:
-    """Keep a heartbeat in every worker that has agents, from now on; calling it again changes nothing."""
-    worker_init.connect(_on_worker_init, dispatch_uid="celery_agents.worker.listening", weak=False)
-
-
-def _on_worker_init(sender: Any, **_: Any) -> None:
+def on_worker_init(sender: Any, **_: Any) -> None:
+    """Keep a heartbeat in a worker that has agents."""
     if any(isinstance(task, StageTask) for task in sender.app.tasks.values()):
         sender.app.steps["consumer"].add(Listening)
 

@@ -79,4 +79,4 @@ def _failed(raw: object, reason: TaskError) -> TaskOutcome:
         spec = TaskSpec.decode(raw)
     except SpecError:
         return TaskOutcome(outcome=Outcome.FAILED, error=reason, spec=raw_text(raw))
-    return TaskOutcome.of(spec, Outcome.FAILED, error=reason)
+    return spec.decided(Outcome.FAILED, error=reason)

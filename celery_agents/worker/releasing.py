@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import task_revoked, task_unknown
 from celery.utils.log import get_logger
 
 from celery_agents.errors import SpecError
@@ -22,18 +21,13 @@ from celery_agents.worker.incoming import Incoming
 logger = get_logger(__name__)
 
 
-def connect() -> None:
-    """Release claims from now on; calling it again changes nothing."""
-    task_revoked.connect(_on_revoked, dispatch_uid="celery_agents.worker.releasing", weak=False)
-    task_unknown.connect(_on_unknown, dispatch_uid="celery_agents.worker.releasing", weak=False)
-
-
-def _on_revoked(sender: Any, request: Any, **_: Any) -> None:
+def on_task_revoked(sender: Any, request: Any, **_: Any) -> None:
+    """Release what a message had claimed that was revoked or has expired."""
     if isinstance(sender, StageTask) and request.args:
         unclaiming.release(sender, request.id, as_specs(request.args[0]))
 
 
-def _on_unknown(sender: Any, message: Any, name: Any, **_: Any) -> None:
+def on_task_unknown(sender: Any, message: Any, name: Any, **_: Any) -> None:
     """Say what became of agent tasks whose agent this worker does not have; of other messages, nothing."""
     app, incoming, settings = sender.app, Incoming.of(message), Settings.of(sender.app)
     try:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from celery import Celery, bootsteps, current_app
-from celery.signals import worker_init, worker_process_init, worker_process_shutdown, worker_shutdown
 from celery.utils.log import get_logger
 
 from celery_agents import providers
@@ -28,27 +27,26 @@ logger = get_logger(__name__)
 WARMING_SECONDS = 600.0
 
 
-def connect() -> None:
-    """Load and clean up in every worker from now on; calling it again changes nothing."""
-    identity: dict[str, Any] = {"dispatch_uid": "celery_agents.worker.resources", "weak": False}
-    worker_init.connect(_on_worker_init, **identity)
-    worker_process_init.connect(_on_process_start, **identity)
-    worker_process_shutdown.connect(_on_process_end, **identity)
-    worker_shutdown.connect(_on_process_end, **identity)
-
-
-def _on_worker_init(sender: Any, **_: Any) -> None:
+def on_worker_init(sender: Any, **_: Any) -> None:
+    """Give the processes of a worker time to load, where there is something to be loaded."""
     app = sender.app
     if next(_to_warm(app), None):
         app.conf.worker_proc_alive_timeout = max(app.conf.worker_proc_alive_timeout, WARMING_SECONDS)
         app.steps["worker"].add(Warming)
 
 
-def _on_process_start(**_: Any) -> None:
+def on_worker_process_init(**_: Any) -> None:
+    """Load in a process that begins."""
     warm(current_app)
 
 
-def _on_process_end(**_: Any) -> None:
+def on_worker_process_shutdown(**_: Any) -> None:
+    """Clean up in a process that ends."""
+    resources.close()
+
+
+def on_worker_shutdown(**_: Any) -> None:
+    """Clean up in a worker that has run its agents itself."""
     resources.close()
 
 

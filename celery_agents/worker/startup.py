@@ -10,7 +10,6 @@ import gc
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, celeryd_init
 from celery.utils.log import get_logger
 
 from celery_agents import addresses
@@ -30,13 +29,8 @@ NO_LEDGER = (
 )
 
 
-def connect() -> None:
-    """Check at every worker start from now on; calling it again changes nothing."""
-    celeryd_init.connect(_on_worker_init, dispatch_uid="celery_agents.worker.startup", weak=False)
-    celeryd_after_setup.connect(_on_worker_start, dispatch_uid="celery_agents.worker.startup", weak=False)
-
-
-def _on_worker_init(conf: Any, **_: Any) -> None:
+def on_celeryd_init(conf: Any, **_: Any) -> None:
+    """Stop a worker that has a URL which cannot be read."""
     # Before Celery reads the URLs, and quotes what it cannot read of them, which is their password.
     try:
         addresses.check(conf)
@@ -44,7 +38,8 @@ def _on_worker_init(conf: Any, **_: Any) -> None:
         raise SystemExit(f"This worker cannot run: {error}") from None  # nothing is logged yet
 
 
-def _on_worker_start(instance: Any, **_: Any) -> None:
+def on_celeryd_after_setup(instance: Any, **_: Any) -> None:
+    """Check the agents of a worker that starts."""
     check_agents(instance.app)
     _keep_for_good()
 

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import worker_init
 from celery.utils.functional import noop
 from celery.worker import state
 from celery.worker.control import inspect_command
@@ -32,12 +31,8 @@ from celery_agents.worker.lookout import Lookout
 from celery_agents.worker.visibility import VisibilityRenewal, keep_what_runs
 
 
-def connect() -> None:
-    """Watch every worker that has agents, from now on; calling it again changes nothing."""
-    worker_init.connect(_on_worker_init, dispatch_uid="celery_agents.worker.stuck", weak=False)
-
-
-def _on_worker_init(sender: Any, **_: Any) -> None:
+def on_worker_init(sender: Any, **_: Any) -> None:
+    """Watch a worker that has agents."""
     if any(isinstance(task, StageTask) for task in sender.app.tasks.values()):
         install(sender.app)
 

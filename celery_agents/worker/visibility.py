@@ -26,7 +26,6 @@ from itertools import chain
 from typing import Any
 
 from celery import Celery, bootsteps
-from celery.signals import worker_init
 from celery.utils.log import get_logger
 from celery.worker import state
 from kombu.transport import virtual
@@ -53,12 +52,8 @@ LONGEST_INTERVAL = 5.0
 CHUNK = 1000
 
 
-def connect() -> None:
-    """Renew visibility in every worker that has agents, from now on; calling it again changes nothing."""
-    worker_init.connect(_on_worker_init, dispatch_uid="celery_agents.worker.visibility", weak=False)
-
-
-def _on_worker_init(sender: Any, **_: Any) -> None:
+def on_worker_init(sender: Any, **_: Any) -> None:
+    """Renew visibility in a worker that has agents."""
     if any(isinstance(task, StageTask) for task in sender.app.tasks.values()):
         install(sender.app)
 

@@ -23,7 +23,8 @@ try:
 finally:
     print("SOCKETS", [event for event in sockets if event != "socket.gethostname"])
     # Not redis and the like: Flower, which is another plugin, loads them.
-    print("LOADED", sorted({"encord"} & sys.modules.keys()))
+    ours = {"celery_agents.messages", "celery_agents.worker.startup", "celery_agents.producer.beat"}
+    print("LOADED", sorted({"encord", "pydantic", *ours} & sys.modules.keys()))
 """
 
 
@@ -38,7 +39,7 @@ def run(program: str) -> str:
     ).stdout
 
 
-def test_help_opens_no_socket_and_loads_no_sdk() -> None:
+def test_help_opens_no_socket_and_loads_neither_sdk_nor_models() -> None:
     said = run(WATCHED)
     assert "check" in said
     assert "SOCKETS []" in said

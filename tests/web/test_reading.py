@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 
-from celery_agents.producer import TaskFilters
+from celery_agents.producer.filters import TaskFilters
 from celery_agents.web import documents
 from tests.web.conftest import Web
 from tests.worker.conftest import wait_until

