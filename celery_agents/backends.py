@@ -25,8 +25,8 @@ from celery_agents.snapshots import Stored
 
 #: Results read in one round trip at most.
 CHUNK = 750
-#: Agent tasks whose outcomes are read in one round trip: some 4 MB, whether they are in many results or in few.
-OUTCOMES_AT_ONCE = 10_000
+#: Agent tasks whose outcomes are read in one round trip: some 40 MB, whether they are in many results or in few.
+OUTCOMES_AT_ONCE = 100_000
 
 #: Replies that may lie in an RPC reply queue. Celery gives up, and loses what it has read, at 1000: a few hundred
 #: messages that report their progress.

@@ -13,10 +13,11 @@ from celery.utils.log import get_task_logger
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 
 from celery_agents.batch import Batch, Execution
-from celery_agents.delivery import Delivery, Ledgered, Unledgered
+from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.direct import Patience, work_off
 from celery_agents.errors import AgentTaskError, CancelledMessageError, LedgerError, RetryingError
 from celery_agents.executor import execute
+from celery_agents.ledgered import Ledgered
 from celery_agents.messages import Carry, Outcome, ProgressReport, TaskCompletionResult
 from celery_agents.origins import queue_of
 from celery_agents.reporter import Reporter

@@ -7,11 +7,12 @@ groups, one for each pathway. A record for each would cost more than all else th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
-from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement, size_of
+from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement
 from celery_agents.ledger.scripts import packed
 from celery_agents.messages import Outcome, TaskOutcome, tries
 
@@ -22,72 +23,80 @@ NAME_LIMIT = 200
 
 #: What may be kept in groups. GONE may not: where it was known how it went, it is not recorded.
 _KINDS = frozenset({Outcome.PROCEEDED, Outcome.HELD})
-_in_common = itemgetter(
-    "outcome", "pathway", "pathway_name", "detail", "error", "earlier_errors", "spec", "progress"
-)
+_COMMON = ("outcome", "pathway", "pathway_name", "detail", "error", "earlier_errors", "spec", "progress")
+_in_common = itemgetter(*_COMMON)
+_told = itemgetter(*_COMMON, "task_uuid", "data_hash", "data_title")
 _NOTHING_ELSE = [None, None, (), None, None]
 #: Stands between titles while they are written as one text.
 _BETWEEN = "|"
 
 
+class Group(NamedTuple):
+    """Outcomes that are alike, and in columns what differs."""
+
+    first: TaskOutcome
+    task_uuids: tuple[UUID, ...]
+    data_hashes: tuple[UUID, ...]
+    titles: tuple[str, ...]
+
+
 def sort_out(
-    settlements: Iterable[TaskOutcome | Settlement], most: int = MOST_ALIKE
-) -> tuple[list[Settlement], list[list[TaskOutcome]]]:
-    """Return what is kept alone, and the outcomes that are alike, in lists of 2 to *most*.
+    settlements: Sequence[TaskOutcome | Settlement], most: int = MOST_ALIKE
+) -> tuple[list[Settlement], list[Group]]:
+    """Return what is kept alone, and what is alike, in groups of 2 to *most*.
 
-    What has no ``task_uuid`` is left out. The longest list is the last: what a message settles last costs least.
+    What has no ``task_uuid`` is left out. The largest group is the last: what a message settles last costs least.
     """
-    alone: list[Settlement] = []
-    outcomes: list[TaskOutcome] = []
-    for each in settlements:
-        (alone if isinstance(each, Settlement) else outcomes).append(each)  # type: ignore[arg-type]
-    groups: list[list[TaskOutcome]] = []
-    for group in _alike(outcomes):
-        for piece in (group[at : at + most] for at in range(0, len(group), most)):
-            if len(piece) > 1 and _may_be_grouped(piece):
-                groups.append(piece)
-            else:
-                alone += [Settlement(each, 1 + tries(each.earlier_errors)) for each in piece]
-    return [each for each in alone if each.outcome.task_uuid], sorted(groups, key=len)
-
-
-def _alike(outcomes: Iterable[TaskOutcome]) -> Iterable[list[TaskOutcome]]:
-    groups: dict[Any, list[TaskOutcome]] = {}
-    latest, group = None, list[TaskOutcome]()
-    for outcome in outcomes:
-        said = _in_common(vars(outcome))
-        if said != latest:  # to compare what is mostly the same costs less than to look it up
-            latest, group = said, groups.setdefault(said, [])
-        group.append(outcome)
-    return groups.values()
-
-
-def _may_be_grouped(outcomes: Sequence[TaskOutcome]) -> bool:
-    kind, _, pathway_name, *others = _in_common(vars(outcomes[0]))
-    titles = [each.data_title for each in outcomes]
-    return (
-        kind in _KINDS
-        and others == _NOTHING_ELSE
-        and not any(each.task_uuid is None or each.data_hash is None for each in outcomes)
-        and None not in titles
-        and max(map(len, [pathway_name or "", *titles])) <= NAME_LIMIT  # type: ignore[arg-type]  # none is None
+    alone = [each for each in settlements if isinstance(each, Settlement)]
+    outcomes = [each for each in settlements if isinstance(each, TaskOutcome)] if alone else settlements
+    if whole := _grouped(outcomes, most):  # type: ignore[arg-type]  # without settlements
+        return [each for each in alone if each.outcome.task_uuid], [whole]
+    groups: list[Group] = []
+    for piece in _pieces(outcomes, most):  # type: ignore[arg-type]
+        if group := _grouped(piece, most):
+            groups.append(group)
+        else:
+            alone += [Settlement(each, 1 + tries(each.earlier_errors)) for each in piece]
+    return [each for each in alone if each.outcome.task_uuid], sorted(
+        groups, key=lambda each: len(each.titles)
     )
 
 
-def encode(groups: Iterable[Sequence[TaskOutcome]], where: str) -> str:
-    """Return *groups* as ``settle.lua`` takes them, in one text; *where* is JSON."""
-    return "".join([part for group in groups for part in _encode(group, where)])
+def _pieces(outcomes: Sequence[TaskOutcome], most: int) -> Iterator[Sequence[TaskOutcome]]:
+    """Yield lists of up to *most* with the same in common."""
+    alike: dict[Any, list[TaskOutcome]] = {}
+    for outcome in outcomes:
+        alike.setdefault(_in_common(vars(outcome)), []).append(outcome)
+    for each in alike.values():
+        yield from (each[at : at + most] for at in range(0, len(each), most))
 
 
-def _encode(group: Sequence[TaskOutcome], where: str) -> tuple[str, ...]:
-    first = group[0]
-    said = first.model_dump_json(exclude_defaults=True, exclude={*TOLD_OUTSIDE, "data_title"})[1:]
+def _grouped(outcomes: Sequence[TaskOutcome], most: int) -> Group | None:
+    """Return *outcomes* as a group, if they are alike and may be kept in one."""
+    if not 1 < len(outcomes) <= most:
+        return None
+    # Columns are looked through by C: a line of Python for each outcome would cost more than all else.
+    *in_common, tasks, data, titles = zip(*map(_told, map(vars, outcomes)), strict=True)
+    if any(column.count(column[0]) < len(outcomes) for column in in_common):
+        return None
+    kind, _, pathway_name, *others = [column[0] for column in in_common]
+    if kind not in _KINDS or others != _NOTHING_ELSE or len(pathway_name or "") > NAME_LIMIT:
+        return None
+    if not (all(tasks) and all(data)) or None in titles or max(map(len, titles)) > NAME_LIMIT:
+        return None
+    return Group(outcomes[0], tasks, data, titles)
+
+
+def encode(groups: Iterable[Group], where: str) -> tuple[str, ...]:
+    """Return *groups* as ``settle.lua`` takes them, three texts for each; *where* is JSON."""
+    return tuple([part for group in groups for part in _encode(group, where)])
+
+
+def _encode(group: Group, where: str) -> tuple[str, str, str]:
+    said = group.first.model_dump_json(exclude_defaults=True, exclude={*TOLD_OUTSIDE, "data_title"})[1:]
     rest = f'{"," if len(said) > 1 else ""}{said},"attempts":1,"where":{where}}}'
-    tasks = packed([each.task_uuid for each in group if each.task_uuid])
-    data = packed([each.data_hash for each in group if each.data_hash])
-    lines = f"{rest}\n{_lines([each.data_title or '' for each in group])}\n"
-    length = len(tasks) + len(data) + size_of(lines)
-    return f"{first.outcome.value} {len(group)} {length}\n", tasks, data, lines
+    following = f"{packed(group.data_hashes)}{rest}\n{_lines(group.titles)}\n"
+    return group.first.outcome.value, packed(group.task_uuids), following
 
 
 def _lines(titles: Sequence[str]) -> str:

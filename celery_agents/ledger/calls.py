@@ -8,7 +8,7 @@ from celery_agents.ledger.keys import Key
 from celery_agents.ledger.scripts import Call, Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OnClaims(Call):
     """What is about the claims of a stage, see ``claims.lua``, and what their entries lead to, see ``records.lua``."""
 
@@ -22,7 +22,7 @@ class OnClaims(Call):
     stage: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Claim(OnClaims):
     """``rest`` are pairs of message id and packed agent tasks."""
 
@@ -32,7 +32,7 @@ class Claim(OnClaims):
     rest: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Confirm(OnClaims):
     """``rest`` are message ids."""
 
@@ -40,7 +40,7 @@ class Confirm(OnClaims):
     rest: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TakeOver(OnClaims):
     """Begin a delivery."""
 
@@ -55,7 +55,7 @@ class TakeOver(OnClaims):
     task_uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class NoteRunning(Call):
     """``task_uuid`` is empty between two agent tasks."""
 
@@ -69,7 +69,7 @@ class NoteRunning(Call):
     task_uuid: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class NoteDeath(Call):
     """``how`` is a sentence."""
 
@@ -77,7 +77,7 @@ class NoteDeath(Call):
     how: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Hold(OnClaims):
     """Check and renew before a commit."""
 
@@ -90,9 +90,9 @@ class Hold(OnClaims):
     task_uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Settle(OnClaims):
-    """``singles`` and ``groups`` are what ``records`` and ``groups`` give of them."""
+    """``singles`` and ``rest`` are what ``records`` and ``alike`` give of outcomes."""
 
     message: Key
     crashes: Key
@@ -108,10 +108,10 @@ class Settle(OnClaims):
     failures_kept: int
     most_failures: int
     singles: str
-    groups: str
+    rest: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Release(OnClaims):
     """``message_id`` is empty for any; ``task_uuids`` may be empty for all of a message."""
 
@@ -120,19 +120,19 @@ class Release(OnClaims):
     task_uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class InFlight(OnClaims):
     """Count claims."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class WhoHolds(OnClaims):
     """Read claims."""
 
     task_uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LookUp(Call):
     """Read outcomes."""
 
@@ -145,7 +145,7 @@ class LookUp(Call):
     uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Search(Call):
     """Read a page of *size* outcomes, and find some by their data hashes."""
 
@@ -159,7 +159,7 @@ class Search(Call):
     size: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class FailuresOf(Call):
     """Read failures."""
 
@@ -171,7 +171,7 @@ class FailuresOf(Call):
     uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ListFailures(Call):
     """``stage`` and ``error_type`` are empty for any."""
 
@@ -187,7 +187,7 @@ class ListFailures(Call):
     wanted: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Discard(Call):
     """Forget failures and crashes."""
 
@@ -198,7 +198,7 @@ class Discard(Call):
     task_uuids: Packed
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Pause(Call):
     """Pause a stage."""
 
@@ -206,7 +206,7 @@ class Pause(Call):
     ttl: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Permit(Call):
     """Ask to call Encord. Times are in microseconds."""
 
@@ -215,7 +215,7 @@ class Permit(Call):
     longest: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class NotePace(Call):
     """Note how many microseconds a number of agent tasks took."""
 
@@ -225,7 +225,7 @@ class NotePace(Call):
     ttl: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Cancel(Call):
     """``rest`` are message ids."""
 
@@ -235,7 +235,7 @@ class Cancel(Call):
     rest: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class IsCancelled(Call):
     """Read the mark."""
 
@@ -243,7 +243,7 @@ class IsCancelled(Call):
     message_id: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LockSweep(Call):
     """Take or renew the lock on sweeping a stage."""
 
@@ -252,7 +252,7 @@ class LockSweep(Call):
     ttl: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class UnlockSweep(Call):
     """Give it back."""
 
@@ -260,7 +260,7 @@ class UnlockSweep(Call):
     holder: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class AskSweep(Call):
     """Find or set the message that shall sweep a stage; a message sent less than *trusted* ago is on its way."""
 
@@ -270,7 +270,7 @@ class AskSweep(Call):
     trusted: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ConfirmSweep(Call):
     """Note that it was sent."""
 
@@ -279,7 +279,7 @@ class ConfirmSweep(Call):
     ttl: int
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Listen(Call):
     """Note that a worker listens."""
 
@@ -288,14 +288,14 @@ class Listen(Call):
     worker: str
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CountListeners(Call):
     """Count who listens."""
 
     listeners: Key
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Withdraw(OnClaims):
     """Take a message back."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from celery_agents.ledger import calls
@@ -68,13 +68,13 @@ class Claiming(Part):
         return int(self._connection.run(call))
 
     def take_over(
-        self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID], ttl: float
+        self, stage_uuid: UUID, message_id: str, task_uuids: Sequence[UUID], ttl: float
     ) -> Takeover:
         """Begin a delivery of a message: get a token newer than any, and its agent tasks, claimed or not.
 
         Not granted is what another message holds, and what an earlier delivery of this message has settled.
         """
-        id_, keys, wanted = plain_id(message_id), self.keys, dict.fromkeys(task_uuids)
+        id_, keys = plain_id(message_id), self.keys
         call = calls.TakeOver(
             **self._about_claims(stage_uuid),
             message=keys.message(id_),
@@ -85,19 +85,20 @@ class Claiming(Part):
             ttl=milliseconds(ttl),
             crashes_kept=milliseconds(CRASHES_KEPT),
             longest=RECORD_LIMIT,
-            task_uuids=packed(wanted),
+            task_uuids=packed(task_uuids),
         )
-        token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = (
-            self._connection.run(call)
-        )
+        reply = self._connection.run(call)
+        if isinstance(reply, str):  # there is nothing else to tell
+            return Takeover(int(reply), task_uuids)
+        token, deliveries, suspect, death, is_cancelled, pause, refused, crashes, settled = reply
         held_by_others = {UUID(uuid): holder for uuid, holder in groups(refused, 2)}
         ended = {UUID(uuid) for uuid, _ in groups(settled, 2)}
         records, _ = decoded((f"{uuid}/{stage_uuid.hex}", value) for uuid, value in groups(settled, 2))
-        granted = frozenset(wanted)
         return Takeover(
             token=int(token),
+            wanted=task_uuids,
             # A record that cannot be read any more is still that of a settled agent task.
-            granted=granted - held_by_others.keys() - ended if held_by_others or ended else granted,
+            withheld=frozenset(held_by_others) | ended,
             held_by_others=held_by_others,
             settled={record.task_uuid: record for record in records},
             deliveries=deliveries,
@@ -134,7 +135,7 @@ class Claiming(Part):
         return bool(self._connection.run(calls.NoteDeath(message, bounded(how, DEATH_LIMIT))))
 
     def hold(
-        self, stage_uuid: UUID, message_id: str, token: int, task_uuids: Collection[UUID], ttl: float
+        self, stage_uuid: UUID, message_id: str, token: int, task_uuids: Sequence[UUID], ttl: float
     ) -> Held:
         """Ask, before a commit, which agent tasks are still this delivery's, and renew their claims.
 
@@ -153,8 +154,9 @@ class Claiming(Part):
             task_uuids=packed(task_uuids),
         )
         lost, is_cancelled, is_superseded, pause = self._connection.run(call)
-        held = frozenset(task_uuids) - set(map(UUID, lost))
-        return Held(held, bool(is_cancelled), bool(is_superseded), pause / 1000)
+        return Held(
+            task_uuids, frozenset(map(UUID, lost)), bool(is_cancelled), bool(is_superseded), pause / 1000
+        )
 
     def release(self, stage_uuid: UUID, message_id: str, task_uuids: Collection[UUID] | None = None) -> int:
         """Release what a message holds: it was revoked, has expired, or was rejected. Return how many there were.

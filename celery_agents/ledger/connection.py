@@ -1,13 +1,13 @@
-"""The only module that imports redis: one client, scripts sent by their digest, one kind of error."""
+"""Redis as the ledger uses it: one client, scripts sent by their digest, one kind of error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery_agents.errors import LedgerError
+from celery_agents.ledger.exchange import Exchange
 from celery_agents.ledger.scripts import Call
 from celery_agents.redaction import redact
 
@@ -34,9 +34,12 @@ class Connection:
     """
 
     def __init__(self, redis: str | Redis | RedisCluster) -> None:
-        self._client: Any = _connect(redis) if isinstance(redis, str) else redis
-        self._secrets = _secrets(redis) if isinstance(redis, str) else frozenset[str]()
+        client: Any = _connect(redis) if isinstance(redis, str) else redis
+        self._client = client
+        # A client that is configured already may be of any kind, and is asked itself.
+        self._exchange = Exchange(client.connection_pool) if isinstance(redis, str) else None
         self.address = _address(self._client)
+        self._explained = _Explained(self.address, _secrets(redis) if isinstance(redis, str) else frozenset())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address}>"
@@ -46,25 +49,29 @@ class Connection:
         from redis.exceptions import NoScriptError
 
         script, keys = call.script(), call.keys
-        with self._explained():
+        rest = (len(keys), *keys, *call.arguments)
+        with self._explained:
             try:
-                reply = self._client.evalsha(script.sha, len(keys), *keys, *call.arguments)
+                reply = self._execute("EVALSHA", script.sha, *rest)
             except (
                 NoScriptError
             ):  # the server is new, was restarted, or its scripts were flushed: EVAL keeps it
-                reply = self._client.eval(script.text, len(keys), *keys, *call.arguments)
+                reply = self._execute("EVAL", script.text, *rest)
             return _text(reply)
 
     def command(self, *words: str | int) -> Any:
         """Run one command and return its reply, with text for bytes."""
-        with self._explained():
-            return _text(self._client.execute_command(*words))
+        with self._explained:
+            return _text(self._execute(*words))
+
+    def _execute(self, *words: str | int) -> Any:
+        return self._exchange(words) if self._exchange else self._client.execute_command(*words)
 
     def hash_items(self, key: str) -> Iterator[dict[str, str]]:
         """Yield the items of a hash of any size, about a thousand at a time; each time is a round trip."""
         cursor = 0
         while True:
-            with self._explained():
+            with self._explained:
                 cursor, items = self._client.hscan(key, cursor, count=1_000)
             yield {_text(name): _text(value) for name, value in items.items()}
             if cursor == 0:
@@ -72,7 +79,7 @@ class Connection:
 
     def check(self) -> str:
         """Return which server it is; LedgerError where it does not answer or is too old."""
-        with self._explained():
+        with self._explained:
             known = self._client.info("server")
         # A cluster's client answers for each node.
         found = known if "redis_version" in known else next(iter(known.values()))
@@ -86,19 +93,29 @@ class Connection:
 
     def close(self) -> None:
         """Close what is open; the next call opens it again."""
-        with self._explained():
+        with self._explained:
             self._client.close()
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
+
+class _Explained:
+    """A context in which what redis-py raises becomes a LedgerError without passwords."""
+
+    # Not a generator, which would cost more than what it is used for; it has no state, so threads may share it.
+    def __init__(self, address: str, secrets: frozenset[str]) -> None:
+        self._address, self._secrets = address, secrets
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            return
         from redis.exceptions import RedisClusterException, RedisError
 
-        try:
-            yield
-        except (RedisError, RedisClusterException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, (RedisError, RedisClusterException, OSError, UnicodeDecodeError)):
             # Without its cause: what the client or its settings say of themselves may hold the password.
             raise LedgerError(
-                f"The ledger at {self.address} cannot be used: {self._blanked(error)}"
+                f"The ledger at {self._address} cannot be used: {self._blanked(error)}"
             ) from None
 
     def _blanked(self, error: Exception) -> str:
@@ -118,7 +135,7 @@ def _connect(url: str) -> Redis:
             url,
             socket_connect_timeout=CONNECT_TIMEOUT,
             socket_timeout=ANSWER_TIMEOUT,
-            # Once more, at once: the server may have closed a connection that was idle. Every script may be repeated.
+            # Once more, at once: the server may have closed a connection that was idle. All may be repeated.
             retry=Retry(NoBackoff(), 1),
             encoding_errors="replace",
         )
@@ -128,24 +145,7 @@ def _connect(url: str) -> Redis:
             "The ledger's URL (agents_ledger_url) is not one of Redis: redis://, rediss:// or unix://, "
             "with special characters of a password as %XX. For a cluster or Sentinel, pass a client."
         ) from None
-    pool = client.connection_pool
-    pool.connection_class = _in_one_piece(pool.connection_class)
     return client
-
-
-def _in_one_piece(kind: type[Any]) -> type[Any]:
-    """Return a connection class that sends a command by one system call.
-
-    redis.connection sends an argument of more than 6 kB by itself, which a call of Settle has: the server was woken up
-    three times, and that cost more than what it then did.
-    """
-
-    class InOnePiece(kind):  # type: ignore[misc]  # chosen at run time, by the URL's scheme
-        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-            whole = command if isinstance(command, str) else [b"".join(command)]
-            super().send_packed_command(whole, check_health)
-
-    return InOnePiece
 
 
 def _secrets(url: str) -> frozenset[str]:

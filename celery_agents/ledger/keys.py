@@ -66,6 +66,10 @@ class Keys:
     project_hash: UUID
     prefix: str = DEFAULT_PREFIX
     _root: str = field(init=False, repr=False)
+    #: Of each stage that was asked about: each message needs them several times.
+    _of_claims: dict[UUID, dict[str, Key]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         if "{" in self.prefix or "}" in self.prefix:
@@ -78,8 +82,9 @@ class Keys:
 
     def claims(self, stage: UUID) -> dict[str, Key]:
         """All that holds the claims of a stage, by the names of ``calls.OnClaims``."""
-        begin, end = self._root, stage.hex
-        return {name: Key(f"{begin}:{name}:{end}") for name in _CLAIMS}
+        if stage not in self._of_claims:
+            self._of_claims[stage] = {name: self._key(name, stage.hex) for name in _CLAIMS}
+        return self._of_claims[stage]
 
     @property
     def holders_prefix(self) -> str:

@@ -63,7 +63,7 @@ class Recording(Part):
             token=str(token),
             is_last=is_last,
             singles=records.encode(singles, id_, place),
-            groups=alike.encode(grouped, place),
+            rest=alike.encode(grouped, place),
         )
         left_out = groups(self._connection.run(call), 2)
         return {UUID(uuid): message_id if by == id_ else by for uuid, by in left_out}

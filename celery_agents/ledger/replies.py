@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from celery_agents.ledger.records import Record
@@ -31,19 +31,26 @@ class Takeover:
     """A delivery that begins."""
 
     token: int  #: to be shown by ``hold``, ``note_running`` and ``settle``
-    granted: frozenset[UUID]  #: to be worked on
-    held_by_others: Mapping[UUID, str]  #: agent task -> the message that has it
-    settled: Mapping[UUID, Record]  #: decided by an earlier delivery of this message, not to be run again
-    deliveries: int  #: begun since one ended, this one included: more than 1 after a crash
-    suspect: UUID | None  #: what the delivery before was on when it died, if it noted that
-    death: (
-        str  #: how the process of the delivery before died, as its worker saw it; empty where nobody saw it
-    )
-    crashes: Mapping[
-        UUID, int
-    ]  #: agent task -> how often it was the suspect; those that never were are left out
-    is_cancelled: bool
-    paused_for: float
+    wanted: Sequence[UUID]  #: what was asked for
+    withheld: frozenset[UUID] = frozenset()  #: what of it is not to be worked on
+    held_by_others: Mapping[UUID, str] = field(default_factory=dict)  #: agent task -> the message that has it
+    settled: Mapping[UUID, Record] = field(
+        default_factory=dict
+    )  #: decided by an earlier delivery of this message: not to be run again
+    deliveries: int = 1  #: begun since one ended, this one included: more than 1 after a crash
+    suspect: UUID | None = None  #: what the delivery before was on when it died, if it noted that
+    #: how the process of the delivery before died, as its worker saw it; empty where nobody saw it
+    death: str = ""
+    crashes: Mapping[UUID, int] = field(
+        default_factory=dict
+    )  #: agent task -> how often it was the suspect, of those that ever were
+    is_cancelled: bool = False
+    paused_for: float = 0.0
+
+    @property
+    def granted(self) -> frozenset[UUID]:
+        """What is to be worked on: nearly always all, which need not be looked at one by one."""
+        return frozenset(self.wanted) - self.withheld
 
     @property
     def is_redelivered(self) -> bool:
@@ -55,10 +62,16 @@ class Takeover:
 class Held:
     """What may be committed."""
 
-    held: frozenset[UUID]  #: renewed; nothing of the others may be committed
+    wanted: Sequence[UUID]  #: what was asked for
+    lost: frozenset[UUID]  #: what of it may not be committed
     is_cancelled: bool
     is_superseded: bool  #: a newer delivery of the same message is at work
     paused_for: float
+
+    @property
+    def held(self) -> frozenset[UUID]:
+        """What was renewed."""
+        return frozenset(self.wanted) - self.lost
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from celery.utils.nodenames import anon_nodename
 from celery_agents import claims
 from celery_agents.batch import Batch, Execution
 from celery_agents.claims import SENDING_SECONDS
-from celery_agents.delivery import Delivery, Ledgered, Unledgered
+from celery_agents.delivery import Delivery, Unledgered
 from celery_agents.direct import Patience
 from celery_agents.errors import Cancelled
 from celery_agents.executor import execute
+from celery_agents.ledgered import Ledgered
 from celery_agents.processing import PATIENCE_HERE
 from celery_agents.queries.question import Answer, Outcomes, Question
 from celery_agents.supervision import Supervision

@@ -119,7 +119,8 @@ class Lookout:
     def _look(self, seen: Sequence[tuple[AgentResult, Snapshot]]) -> list[Snapshot]:
         """Look at messages that were seen before; in a thread."""
         backend = backend_of(self._served.app)
-        stored = read(backend, [result.id for result, _ in seen])
+        largest = max((result.total or 1 for result, _ in seen), default=1)
+        stored = read(backend, [result.id for result, _ in seen], size=largest)
         return [
             before
             if before.is_final or is_old_news(backend, each)

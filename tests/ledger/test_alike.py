@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from celery_agents.ledger import Ledger, Retention, Settlement
-from celery_agents.ledger.alike import MOST_ALIKE, NAME_LIMIT, sort_out
+from celery_agents.ledger.alike import MOST_ALIKE, NAME_LIMIT, Group, sort_out
 from celery_agents.messages import Outcome, TaskError, TaskOutcome, TaskProgress
 from tests.ledger.conftest import (
     STAGE,
@@ -112,10 +112,16 @@ def test_the_largest_group_is_the_last_and_none_is_too_large() -> None:
     north = [proceeded(each, pathway=UUID(int=1)) for each in some(3)]
     south = [proceeded(each, pathway=UUID(int=2)) for each in some(2)]
     mixed = [north[0], south[0], north[1], south[1], north[2]]
-    assert sort_out(mixed) == ([], [south, north])
+    alone, groups = sort_out(mixed)
+    assert (alone, [_tasks_of(group) for group in groups]) == ([], [_tasks_of(south), _tasks_of(north)])
     many = [proceeded(each) for each in some(MOST_ALIKE + 1)]
     alone, groups = sort_out(many)
-    assert ([each.outcome for each in alone], groups) == (many[-1:], [many[:-1]])
+    assert [each.outcome for each in alone] == many[-1:]
+    assert [_tasks_of(group) for group in groups] == [_tasks_of(many[:-1])]
+
+
+def _tasks_of(group: Group | list[TaskOutcome]) -> tuple[UUID | None, ...]:
+    return group.task_uuids if isinstance(group, Group) else tuple(each.task_uuid for each in group)
 
 
 def test_an_outcome_is_known_while_its_agent_task_is_at_the_stage_again(site: Site) -> None:

@@ -2,16 +2,17 @@
 
 Fields of type ``Key`` become KEYS, the others ARGV, in this order; ``rest`` takes what is left. The lines that bind the
 names are made from the fields, so that neither side counts positions. A script is sent as ``prelude.lua``, those lines,
-``records.lua`` and ``claims.lua`` where it gets the keys of outcomes and of claims, and its own file.
+and its own file, in which a line ``-- include claims`` stands for ``claims.lua``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
+from operator import attrgetter
 from typing import Any, NewType, get_type_hints
 from uuid import UUID
 
@@ -33,11 +34,14 @@ class Script:
 
     text: str
     sha: str
-    keys: tuple[str, ...]
-    arguments: tuple[str, ...]
+    keys: Callable[[Any], tuple[Key, ...]]  #: of a call, what goes into KEYS
+    arguments: Callable[[Any], tuple[Any, ...]]  #: of a call, what goes into ARGV, without ``rest``
+    flags: tuple[int, ...]  #: which of these are booleans
+    has_rest: bool
 
 
-@dataclass(frozen=True)
+# Not frozen, as what lives so shortly: to make one would cost as much as to send it.
+@dataclass(eq=False)
 class Call:
     """One call of the script that has this class's name."""
 
@@ -49,16 +53,22 @@ class Call:
         return _SCRIPTS[cls]
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> tuple[Key, ...]:
         """What goes into KEYS."""
-        return [getattr(self, name) for name in self.script().keys]
+        return self.script().keys(self)
 
     @property
     def arguments(self) -> list[str | int]:
         """What goes into ARGV."""
-        values = (getattr(self, name) for name in self.script().arguments)
-        return [each for value in values for each in _written(value)]
+        script = self.script()
+        values = [*script.arguments(self)]
+        for place in script.flags:
+            values[place] = int(values[place])
+        return [*values, *self.rest] if script.has_rest else values  # type: ignore[attr-defined]  # of those that have it
 
+
+#: A line that stands for other files. Where a script ends before it, what these define costs nothing.
+_INCLUDE = re.compile(r"^-- include (.+)$", re.MULTILINE)
 
 #: Scripts that were read, by their calls.
 _SCRIPTS: dict[type[Call], Script] = {}
@@ -70,18 +80,30 @@ def _load(kind: type[Call]) -> Script:
     names = [each.name for each in fields(kind)]
     keys = tuple(each for each in names if hints[each] is Key)
     arguments = tuple(each for each in names if hints[each] is not Key)
-    folder = resources.files(__name__)
     file = re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
-    shared, on_records, on_claims, own = (
-        folder.joinpath(f"{each}.lua").read_text("utf-8") for each in ("prelude", "records", "claims", file)
-    )
+    prelude, own = (_text(each) for each in ("prelude", file))
     bindings = [
         *(f"local {name} = KEYS[{number}]" for number, name in enumerate(keys, 1)),
         *(f"local {name} = {_read(hints[name], number)}" for number, name in enumerate(arguments, 1)),
     ]
-    libraries = [on_records if "outcomes" in keys else "", on_claims if "batches" in keys else ""]
-    text = "\n".join([shared, *bindings, *libraries, own])
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), keys, arguments)
+    text = "\n".join([prelude, *bindings, _INCLUDE.sub(_included, own)])
+    written = [each for each in arguments if each != "rest"]
+    return Script(
+        text,
+        hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+        _getter(keys),
+        _getter(written),
+        tuple(place for place, each in enumerate(written) if hints[each] is bool),
+        has_rest="rest" in arguments,
+    )
+
+
+def _text(name: str) -> str:
+    return resources.files(__name__).joinpath(f"{name}.lua").read_text("utf-8")
+
+
+def _included(names: re.Match[str]) -> str:
+    return "\n".join(_text(each) for each in names[1].split(", "))
 
 
 def _read(kind: Any, number: int) -> str:
@@ -90,7 +112,7 @@ def _read(kind: Any, number: int) -> str:
     return readers.get(kind, "{}").format(number)  # of what is left only the place is known
 
 
-def _written(value: Any) -> tuple[str | int, ...]:
-    if isinstance(value, tuple):
-        return value
-    return (int(value),) if isinstance(value, bool) else (value,)
+def _getter(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda call: tuple(getattr(call, name) for name in names)

@@ -1,4 +1,5 @@
 -- Mark messages as cancelled.
+-- include lists
 local _, now = clock()
 local scored = {}
 for at = rest, #ARGV do

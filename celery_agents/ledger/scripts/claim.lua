@@ -1,5 +1,6 @@
 -- Claim the agent tasks of several batches, before they are sent. Batches come as pairs: message id, packed UUIDs.
 -- Reply: for those refused, the message that wanted it, UUID, and the message that holds it.
+-- include lists, messages, records, claims
 local _, now = clock()
 local refused = {}
 purge_claims(now)
@@ -21,13 +22,13 @@ local function granted_to(id, uuids, before)
 end
 
 for at = rest, #ARGV, 2 do
-  local id, uuids = ARGV[at], split(ARGV[at + 1])
+  local id, packed = ARGV[at], ARGV[at + 1]
+  local uuids = split(packed)
   begin_claims(id)
   local granted, holders_before = granted_to(id, uuids, in_chunks('HMGET', holders, uuids))
   if #granted > 0 then
-    give(id, granted, holders_before)
     -- Sent again while it runs already: the delivery that runs goes on.
-    local _, is_queued = standing(id)
+    local is_queued = give(id, granted, holders_before, granted == uuids and packed) or select(2, standing(id))
     keep(is_queued and queued or running, id, now, ttl, 'GT')
   end
 end

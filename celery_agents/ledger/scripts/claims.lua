@@ -5,8 +5,6 @@
 -- same for one agent task and for a thousand: in `queued` or, once a worker has taken it over, in `running`, until when
 -- they last; in `sizes` how many there are; in `batches` which they were at most, in the order in which they came.
 
--- A claim that has lapsed stays for a day, so that its message may still renew it as long as nobody took it.
-local LAPSED_KEPT = 24 * 3600 * 1000
 -- Messages whose claims one call clears away at most.
 local MESSAGES_PURGED_AT_ONCE = 5
 
@@ -28,13 +26,6 @@ local function live_holder(id, now)
     is_live[id] = deadline > now and not (is_queued and is_cancelled(cancelled, id, now))
   end
   return id and is_live[id] and id
-end
-
-local function forget_message(id)
-  redis.call('ZREM', queued, id)
-  redis.call('ZREM', running, id)
-  redis.call('HDEL', sizes, id)
-  redis.call('HDEL', batches, id)
 end
 
 local function has_claims(id)
@@ -109,34 +100,18 @@ local function taken_for(id, uuids, before)
   return new
 end
 
--- Let a message have agent tasks; `before` are their entries until now, false for none.
-local function give(id, uuids, before)
-  local new = taken_for(id, uuids, before)
+-- Let a message have agent tasks; `before` are their entries until now, false for none, and `packed` their list where
+-- nobody had any of them. Return whether it had none.
+local function give(id, uuids, before, packed)
+  local new, number = taken_for(id, uuids, before), nil
   if #new > 0 then
     lead(new, id)
-    redis.call('HINCRBY', sizes, id, #new)
-    redis.call('HSET', batches, id, (redis.call('HGET', batches, id) or '') .. table.concat(new))
+    number = redis.call('HINCRBY', sizes, id, #new)
+    local earlier = number > #new and redis.call('HGET', batches, id) or ''
+    redis.call('HSET', batches, id, earlier .. (packed or table.concat(new)))
   end
   is_live[id] = nil
-end
-
--- Whether all that a message has, and nothing else, is this packed list.
-local function has_just(id, packed)
-  return redis.call('HGET', batches, id) == packed and redis.call('HGET', sizes, id) == whole(#packed / 32)
-end
-
--- Let the claims of a message last, in `queued` or `running`; options are those of ZADD.
-local function keep(deadlines, id, now, ttl, ...)
-  local options = {...}
-  options[#options + 1], options[#options + 2] = whole(now + ttl), id
-  redis.call('ZADD', deadlines, unpack(options))
-end
-
--- After `keep`. Records last longer than what leads to them, for they are what clears it away.
-local function expire_claims(ttl)
-  for _, key in ipairs({holders, queued, running, sizes, batches, outcomes, outcome_times}) do
-    expire_no_sooner(key, ttl + LAPSED_KEPT)
-  end
+  return number == #new
 end
 
 -- Take agent tasks away from the messages that hold them.
@@ -164,10 +139,4 @@ local function purge_claims(now)
       forget_message(id)
     end
   end
-end
-
--- Whether this delivery is the newest of its message. Token 0 is that of one that could not be begun in the ledger.
-local function is_newest(message, id, token)
-  local newest = redis.call('HGET', message, 'token')
-  return newest == token or (token == '0' and not newest and redis.call('ZSCORE', queued, id) ~= false)
 end

@@ -1,6 +1,7 @@
 -- Let the claims of messages that are in their queue last longer. What a worker has taken over meanwhile is its own, and
 -- what it is done with must not be claimed again.
 -- Reply: how many claims there are.
+-- include lists, messages, records, claims
 local _, now = clock()
 local number = 0
 for at = rest, #ARGV do

@@ -1,8 +1,9 @@
 -- Before a commit: which claims are still this delivery's? Those are renewed.
 -- Reply: {lost UUIDs}, is cancelled, is superseded by a newer delivery of this message, milliseconds of pause.
+-- include lists, messages, records, claims
 local _, now = clock()
-local lost, task_uuids = {}, split(task_uuids)
-if is_newest(message, message_id, token) and has_claims(message_id) then
+local lost, task_uuids, newest = {}, split(task_uuids), redis.call('HGET', message, 'token')
+if is_newest(newest, message_id, token) and has_claims(message_id) then
   for i, holder in ipairs(in_chunks('HMGET', holders, task_uuids)) do
     if holder ~= message_id then
       lost[#lost + 1] = task_uuids[i]
@@ -16,7 +17,6 @@ if is_newest(message, message_id, token) and has_claims(message_id) then
 else
   lost = task_uuids
 end
-local newest = redis.call('HGET', message, 'token')
 if newest == token then
   expire_no_sooner(message, ttl + MESSAGE_KEPT)
 end

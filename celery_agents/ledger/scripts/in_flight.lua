@@ -1,4 +1,5 @@
 -- Reply: how many claims have not lapsed.
+-- include lists, messages, records, claims
 local _, now = clock()
 local number = 0
 for _, deadlines in ipairs({queued, running}) do

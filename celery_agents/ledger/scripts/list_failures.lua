@@ -1,5 +1,6 @@
 -- List failures, newest first, by stage ('' for any), error type ('' for any) and time.
 -- Reply: how many there are, {name, record, ...} of those asked for.
+-- include lists
 local _, now = clock()
 local oldest = '(' .. whole(math.max(since, now - kept))
 local names = redis.call('ZREVRANGEBYSCORE', times, '+inf', oldest, 'LIMIT', 0, most)

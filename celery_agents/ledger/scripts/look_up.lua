@@ -1,5 +1,6 @@
 -- Find records by the UUIDs of agent tasks.
 -- Reply: name and record, alternating; an empty record is one that is too long.
+-- include lists, records
 local _, now = clock()
 local uuids, reply = split(uuids), {}
 

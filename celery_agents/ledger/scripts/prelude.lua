@@ -1,7 +1,5 @@
 -- What the scripts share. It stands before each of them, see scripts.py.
 
--- Lua's stack holds 8000 values, so long lists go to Redis in pieces. Even, so that pairs stay together.
-local CHUNK = 1000
 -- A message may wait over a night without workers and should still be known as one that was begun before.
 local MESSAGE_KEPT = 24 * 3600 * 1000
 -- What is written again and again gets a minute more, so that its expiry is not set each time.
@@ -19,41 +17,6 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
--- UUIDs come as one text of 32 digits each: a thousand arguments cost more than the claims themselves.
-local function split(packed)
-  local uuids = {}
-  for start = 1, #packed, 32 do
-    uuids[#uuids + 1] = string.sub(packed, start, start + 31)
-  end
-  return uuids
-end
-
--- Whether anything in a reply is there.
-local function has_any(list)
-  for i = 1, #list do
-    if list[i] then
-      return true
-    end
-  end
-  return false
-end
-
-local function in_chunks(command, key, list)
-  if #list > 0 and #list <= CHUNK then
-    return redis.call(command, key, unpack(list))
-  end
-  local replies = {}
-  for start = 1, #list, CHUNK do
-    local reply = redis.call(command, key, unpack(list, start, math.min(start + CHUNK - 1, #list)))
-    if type(reply) == 'table' then
-      for _, each in ipairs(reply) do
-        replies[#replies + 1] = each
-      end
-    end
-  end
-  return replies
-end
-
 local function expire_no_sooner(key, milliseconds)
   if redis.call('PTTL', key) < milliseconds then
     redis.call('PEXPIRE', key, whole(milliseconds + EXPIRY_SPARED))
@@ -67,35 +30,6 @@ end
 -- Whether somebody has cancelled a message.
 local function is_cancelled(cancelled, message_id, now)
   return tonumber(redis.call('ZSCORE', cancelled, message_id) or 0) > now
-end
-
--- What is known of an agent task is kept under its UUID and its stage's: it keeps its UUID from stage to stage.
-local function names_at(stage, uuids)
-  local names = {}
-  for i, uuid in ipairs(uuids) do
-    names[i] = uuid .. '/' .. stage
-  end
-  return names
-end
-
-local function names_at_all(stages, uuids)
-  local names = {}
-  for _, stage in ipairs(redis.call('ZRANGE', stages, 0, -1)) do
-    for _, name in ipairs(names_at(stage, uuids)) do
-      names[#names + 1] = name
-    end
-  end
-  return names
-end
-
--- The first line of a record: token, milliseconds, kind, data hash, message id, error type; see records.py.
-local function parse_record(value)
-  local token, at, kind, data_hash, message_id, error_type =
-    string.match(value or '', '^(%d+) (%d+) (%u+) (%S+) (%S+) (%S+)\n')
-  if token and #token <= 16 then
-    return {token = tonumber(token), kind = kind, data_hash = data_hash, message_id = message_id,
-            error_type = error_type}
-  end
 end
 
 -- A value that somebody else made very long is not carried over the wire; the empty text says so.

@@ -10,10 +10,6 @@
 -- A group is a line with token, milliseconds, kind, message and number; then the packed agent tasks, the packed data
 -- hashes, a line with how the JSON of each goes on after its title, and a line for each title.
 
--- The field of `outcomes` with how many agent tasks are in groups, less one for each group: what a count of the records
--- leaves out.
-local GROUPED = 'grouped'
-
 local function parse_group(text)
   local head, message_id, number, start = string.match(text or '', '^(%d+ %d+ %u+ )(%S+) (%d+)\n()')
   number = tonumber(number)

@@ -1,5 +1,6 @@
 -- Release claims: those of one message, or of any (''). Without agent tasks it is all that the message has.
 -- Reply: how many were released.
+-- include lists, messages, records, claims
 local uuids = split(task_uuids)
 if #uuids == 0 and message_id ~= '' then
   uuids = held_by(message_id)

@@ -1,5 +1,6 @@
 -- Find outcomes by data hashes: a page of all records, from a cursor on.
 -- Reply: the cursor of the next page, '0' after the last; name and record, alternating.
+-- include lists, records
 local _, now = clock()
 local wanted, reply, page = split(data_hashes), {}, redis.call('HSCAN', outcomes, cursor, 'COUNT', size)
 local is_wanted = {}

@@ -1,16 +1,89 @@
 -- Record outcomes, release their claims, and end the delivery if it is at its end.
 -- Outcomes of one agent task each come in one text: of each a line with UUID, kind, and two lengths, then what follows
--- token and time in its record, and the same for its failure. Groups come in another: of each a line with kind, number
--- and length, then what follows the first line of its record, see records.lua.
+-- token and time in its record, and the same for its failure. Groups come as kind, packed agent tasks, and what follows
+-- these in its record, see records.lua.
 -- Reply: of those about which somebody else decides, so that nothing was written, the UUID and the message that does.
+-- include lists, messages
+-- The field of `outcomes` with how many agent tasks are in groups, less one for each group: what a count of the records
+-- leaves out.
+local GROUPED = 'grouped'
 -- What one call clears away at most beyond what it writes, so that none takes long.
 local PURGED_AT_ONCE = 500
 
 local _, now = clock()
-local my_token, is_mine = tonumber(token), is_newest(message, message_id, token)
+local my_token, newest = tonumber(token), redis.call('HGET', message, 'token')
+local is_mine = is_newest(newest, message_id, token)
 local present, head = whole(now), token .. ' ' .. whole(now) .. ' '
 local number_recorded, left_out = 0, {}
 
+local function write_group(holder, kind, tasks, others)
+  local name, number = holder .. ' ' .. stage, #tasks / 32
+  local record = head .. kind .. ' ' .. message_id .. ' ' .. number .. '\n' .. tasks .. others
+  redis.call('HSET', outcomes, name, record)
+  redis.call('ZADD', outcome_times, present, name)
+  redis.call('HINCRBY', outcomes, GROUPED, number - 1)
+  number_recorded = number_recorded + number
+end
+
+-- A success clears an older failure and the crashes of its agent task. Often there is nothing to forget.
+local function forget_trouble(packed)
+  if redis.call('EXISTS', failures, crashes) > 0 then
+    local names = names_at(stage, split(packed))
+    in_chunks('HDEL', failures, names)
+    in_chunks('ZREM', failure_times, names)
+    in_chunks('ZREM', crashes, names)
+  end
+end
+
+-- How many agent tasks are known of beyond as many as shall be.
+local function excess_of_outcomes()
+  local grouped = tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
+  return redis.call('ZCARD', outcome_times) + grouped - most_outcomes
+end
+
+local function too_old(times, kept, most)
+  return redis.call('ZRANGEBYSCORE', times, '-inf', whole(now - kept), 'LIMIT', 0, most)
+end
+
+local function note_stage()
+  local longest = math.max(outcomes_kept, failures_kept)
+  if redis.call('ZADD', stages, present, stage) == 1 then
+    redis.call('ZREMRANGEBYSCORE', stages, '-inf', whole(now - longest))
+    redis.call('ZREMRANGEBYRANK', stages, 0, -101)
+  end
+  expire_no_sooner(stages, longest)
+end
+
+local function finish()
+  if newest == token then
+    if is_last then
+      redis.call('DEL', message)
+    else
+      redis.call('HDEL', message, 'running')
+    end
+  end
+  if number_recorded > 0 then
+    note_stage()
+  end
+  -- What leads to records lasts as long as they, and they as long as what leads to them.
+  for _, key in ipairs({holders, outcomes, outcome_times}) do
+    expire_no_sooner(key, outcomes_kept)
+  end
+end
+
+-- Usually all that a message has goes the same way, and is settled at once.
+local is_usual = newest == token and singles == '' and #ARGV == rest + 2 and has_just(message_id, ARGV[rest + 1])
+if is_usual then
+  forget_message(message_id)
+  write_group(message_id, unpack(ARGV, rest))
+  forget_trouble(ARGV[rest + 1])
+  if excess_of_outcomes() <= 0 and #too_old(outcome_times, outcomes_kept, 1) == 0 then
+    finish()
+    return left_out
+  end
+end
+
+-- include records, claims
 local function add_pair(list, first, second)
   list[#list + 1] = first
   list[#list + 1] = second
@@ -41,16 +114,6 @@ local function look_at(uuids)
     end
   end
   return is_claimed, others, earlier
-end
-
--- A success clears an older failure and the crashes of its agent task. Often there is nothing to forget.
-local function forget_trouble(packed)
-  if redis.call('EXISTS', failures, crashes) > 0 then
-    local names = names_at(stage, split(packed))
-    in_chunks('HDEL', failures, names)
-    in_chunks('ZREM', failure_times, names)
-    in_chunks('ZREM', crashes, names)
-  end
 end
 
 -- ---------------------------------------------------------------------------------------------------- one by one
@@ -107,18 +170,18 @@ end
 
 -- ------------------------------------------------------------------------------------------------------- groups
 
--- What is left of a group without those about which others decide: its agent tasks, and its text.
-local function cut(payload, number, others)
-  local tasks, data, old_lines = {}, {}, lines(string.sub(payload, 64 * number + 1))
+-- What is left of a group without those about which others decide: its agent tasks, and what follows them.
+local function cut(uuids, following, excluded)
+  local tasks, data, old_lines = {}, {}, lines(string.sub(following, 32 * #uuids + 1))
   local new_lines = {old_lines[1]}
-  for i = 1, number do
-    if not others[i] then
-      tasks[#tasks + 1] = string.sub(payload, 32 * i - 31, 32 * i)
-      data[#data + 1] = string.sub(payload, 32 * (number + i) - 31, 32 * (number + i))
+  for i = 1, #uuids do
+    if not excluded[i] then
+      tasks[#tasks + 1] = uuids[i]
+      data[#data + 1] = string.sub(following, 32 * i - 31, 32 * i)
       new_lines[#new_lines + 1] = old_lines[i + 1]
     end
   end
-  return tasks, table.concat(tasks) .. table.concat(data) .. table.concat(new_lines, '\n') .. '\n'
+  return tasks, table.concat(data) .. table.concat(new_lines, '\n') .. '\n'
 end
 
 -- Let entries lead to a group, and claims end; return whom they lead to.
@@ -133,39 +196,18 @@ local function lead_to_group(uuids, number_claimed)
   return holder
 end
 
-local function write_group(holder, kind, number, payload)
-  local name = holder .. ' ' .. stage
-  redis.call('HSET', outcomes, name, head .. kind .. ' ' .. message_id .. ' ' .. number .. '\n' .. payload)
-  redis.call('ZADD', outcome_times, present, name)
-  redis.call('HINCRBY', outcomes, GROUPED, number - 1)
-  number_recorded = number_recorded + number
-end
-
-local function settle_group(kind, number, payload)
-  local tasks = string.sub(payload, 1, 32 * number)
-  if is_mine and has_just(message_id, tasks) then
-    forget_message(message_id)
-    write_group(message_id, kind, number, payload)
-    return forget_trouble(tasks)
-  end
-  local is_claimed, others = look_at(split(tasks))
+local function settle_group(kind, packed, following)
+  local uuids = split(packed)
+  local is_claimed, others = look_at(uuids)
   local number_claimed = 0
-  for i = 1, number do
+  for i = 1, #uuids do
     number_claimed = number_claimed + (is_claimed[i] and not others[i] and 1 or 0)
   end
-  local uuids, rest = cut(payload, number, others)
-  if #uuids > 0 then
-    write_group(lead_to_group(uuids, number_claimed), kind, #uuids, rest)
-    forget_trouble(table.concat(uuids))
-  end
-end
-
-local function settle_groups()
-  local at = 1
-  while at <= #groups do
-    local kind, number, length, start = string.match(groups, '^(%u+) (%d+) (%d+)\n()', at)
-    at = start + tonumber(length)
-    settle_group(kind, tonumber(number), string.sub(groups, start, at - 1))
+  local tasks, rest_of_record = cut(uuids, following, others)
+  if #tasks > 0 then
+    local packed_tasks = table.concat(tasks)
+    write_group(lead_to_group(tasks, number_claimed), kind, packed_tasks, rest_of_record)
+    forget_trouble(packed_tasks)
   end
 end
 
@@ -192,7 +234,7 @@ end
 -- The oldest names beyond an age or a number of names, not too many at once, and how many of them are too old.
 local function superfluous(times, kept, excess)
   local budget = number_recorded + PURGED_AT_ONCE
-  local old = redis.call('ZRANGEBYSCORE', times, '-inf', whole(now - kept), 'LIMIT', 0, budget)
+  local old = too_old(times, kept, budget)
   excess = math.min(excess, budget)
   return excess > #old and redis.call('ZRANGE', times, 0, excess - 1) or old, #old
 end
@@ -203,8 +245,7 @@ local function forget(store, times, names)
 end
 
 local function trim_outcomes()
-  local grouped = tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
-  local excess = redis.call('ZCARD', outcome_times) + grouped - most_outcomes
+  local excess = excess_of_outcomes()
   local names, number_old = superfluous(outcome_times, outcomes_kept, excess)
   local forgotten, number = {}, 0
   for i, name in ipairs(names) do
@@ -226,28 +267,13 @@ end
 if singles ~= '' then
   settle_singles()
 end
-settle_groups()
-if redis.call('HGET', message, 'token') == token then
-  if is_last then
-    redis.call('DEL', message)
-  else
-    redis.call('HDEL', message, 'running')
-  end
+for at = is_usual and #ARGV + 1 or rest, #ARGV, 3 do
+  settle_group(unpack(ARGV, at, at + 2))
 end
 trim_outcomes()
 trim_failures()
-if number_recorded > 0 then
-  local longest = math.max(outcomes_kept, failures_kept)
-  redis.call('ZADD', stages, whole(now), stage)
-  redis.call('ZREMRANGEBYSCORE', stages, '-inf', whole(now - longest))
-  redis.call('ZREMRANGEBYRANK', stages, 0, -101)
-  expire_no_sooner(stages, longest)
-end
--- What leads to records lasts as long as they, and they as long as what leads to them.
-for _, key in ipairs({holders, outcomes, outcome_times}) do
-  expire_no_sooner(key, outcomes_kept)
-end
 for _, key in ipairs({failures, failure_times}) do
   expire_no_sooner(key, failures_kept)
 end
+finish()
 return left_out

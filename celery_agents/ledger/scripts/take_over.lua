@@ -1,7 +1,28 @@
 -- Begin a delivery: a new token, the claims of its agent tasks, and what earlier deliveries left behind.
--- Reply: token, deliveries, suspect or '', how the delivery before died or '', is cancelled, milliseconds of pause,
+-- Reply: the token alone where there is nothing else to tell, or token, deliveries, suspect or '', how the delivery before died or '', is cancelled, milliseconds of pause,
 -- {refused UUID, message id, ...}, {UUID, crashes, ...}, {UUID settled by this message before, record, ...}
+-- include messages
 local microseconds, now = clock()
+
+local function begin(token, deliveries)
+  redis.call('HSET', message, 'token', whole(token), 'deliveries', whole(deliveries))
+  expire_no_sooner(message, ttl + MESSAGE_KEPT)
+end
+
+-- Usually a message is delivered for the first time, and is given what was claimed for it: all of it, in that order.
+if has_just(message_id, task_uuids) and redis.call('EXISTS', message, crashes, pause) == 0
+  and not is_cancelled(cancelled, message_id, now) then
+  redis.call('ZREM', queued, message_id)
+  keep(running, message_id, now, ttl)
+  -- What a claim wrote lasts for a day at least. For longer, all of it was seen to when `running` was last.
+  if ttl > LAPSED_KEPT or redis.call('PTTL', running) < ttl + LAPSED_KEPT then
+    expire_claims(ttl)
+  end
+  begin(microseconds, 1)
+  return whole(microseconds)
+end
+
+-- include lists, records, claims
 purge_claims(now)
 begin_claims(message_id)
 -- Larger than every token before it, also when the clock was set back or another server took over.
@@ -29,9 +50,8 @@ local function take(uuids)
   give(message_id, granted, holders_before)
 end
 
--- Usually it is given what was claimed for it, all of it, and in that order.
 if not has_just(message_id, task_uuids) then
-  take(split(task_uuids))
+  take(unique(split(task_uuids)))
 end
 if has_claims(message_id) then
   redis.call('ZREM', queued, message_id)
@@ -66,7 +86,6 @@ if redis.call('EXISTS', crashes) == 1 then
 end
 
 local deliveries = (tonumber(earlier[2] or 0) or 0) + 1
-redis.call('HSET', message, 'token', whole(token), 'deliveries', whole(deliveries))
-expire_no_sooner(message, ttl + MESSAGE_KEPT)
+begin(token, deliveries)
 return {whole(token), deliveries, suspect, presentable(death, longest), is_cancelled(cancelled, message_id, now) and 1 or 0,
         milliseconds_left(pause), refused, counts, settled}

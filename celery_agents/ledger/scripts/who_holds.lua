@@ -1,4 +1,5 @@
 -- Reply: for each claim that has not lapsed: UUID, message id, whether it waits in its queue, milliseconds left.
+-- include lists, messages, records, claims
 local _, now = clock()
 local reply, task_uuids = {}, split(task_uuids)
 for i, id in ipairs(in_chunks('HMGET', holders, task_uuids)) do

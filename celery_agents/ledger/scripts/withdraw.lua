@@ -1,5 +1,6 @@
 -- Take back a message that waits in its queue: from now on no worker will begin it. Its claims are released.
 -- Reply: whether it is taken back; not where a worker has taken it over, or nothing is claimed for it.
+-- include lists, messages, records, claims
 if not redis.call('ZSCORE', queued, message_id) then
   return 0
 end
