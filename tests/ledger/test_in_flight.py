@@ -34,6 +34,7 @@ def test_it_costs_the_same_for_any_number_of_messages(valkey: ValkeyServer) -> N
     site.lapse(*(tasks[0] for tasks in batches.values()))
     none, cost_of_none = commands_of_asking(site)
     assert (one, many, none) == (1, 7_001, 1)
+    # What is read is read a thousand at a time, so each thousand would be seen.
     assert cost_of_one == cost_of_many == cost_of_none
 
 
@@ -92,6 +93,31 @@ def test_where_a_key_is_lost_what_is_left_counts(site: Site, lost: str, left: in
     assert ledger.in_flight(STAGE) == left
     ledger.claim(STAGE, {"new": some(7)}, TTL)
     assert ledger.in_flight(STAGE) == left + 7
+
+
+def test_what_is_known_of_lapsed_ones_that_were_lost_is_forgotten(site: Site) -> None:
+    ledger, lapsed = site.ledger, some(4)
+    ledger.claim(STAGE, {"queued": some(2)}, TTL)
+    ledger.take_over(STAGE, "lapsed", lapsed, TTL)
+    site.lapse(*lapsed)
+    assert ledger.in_flight(STAGE) == 2
+    site.client.delete(ledger.keys.claims(STAGE)["running"])
+    assert ledger.in_flight(STAGE) == 2
+    assert ledger.release(STAGE, "lapsed") == 4
+    assert ledger.in_flight(STAGE) == 2
+    assert_in_order(site, STAGE)
+
+
+def test_what_lapsed_in_the_millisecond_in_which_somebody_asked_is_renewed(site: Site) -> None:
+    ledger, tasks, keys = site.ledger, some(2), site.ledger.keys.claims(STAGE)
+    ledger.claim(STAGE, {"a": tasks}, TTL)
+    site.lapse(*tasks)
+    assert ledger.in_flight(STAGE) == 0
+    last, _ = site.client.hget(keys["sizes"], " lapsed").split()
+    site.client.zadd(keys["queued"], {"a": last})
+    assert ledger.in_flight(STAGE) == 0
+    ledger.confirm(STAGE, ["a"], TTL)
+    assert ledger.in_flight(STAGE) == 2
 
 
 def test_what_had_lapsed_counts_again_where_the_clock_was_set_back(site: Site) -> None:

@@ -20,7 +20,7 @@ local function live_holder(id, now)
 end
 
 local function has_claims(id)
-  return redis.call('HEXISTS', sizes, id) == 1
+  return size_of(id) ~= false
 end
 
 local function count_less(id, number)
@@ -131,7 +131,7 @@ local function purge_claims(now)
     local old = {'-inf', whole(now - LAPSED_KEPT), 'LIMIT', 0, MESSAGES_PURGED_AT_ONCE}
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, unpack(old))) do
       in_chunks('HDEL', holders, held_by(id))
-      forget_message(id, tonumber(redis.call('HGET', sizes, id) or 0))
+      forget_message(id, size_of(id) or 0)
     end
   end
 end

@@ -18,13 +18,16 @@ local known = redis.call('HMGET', sizes, TOTAL, LAPSED)
 local messages = redis.call('HLEN', sizes) - (known[1] and 1 or 0) - (known[2] and 1 or 0)
 -- Some of it was lost, as where Redis was short of memory: only what is left counts.
 if messages ~= redis.call('ZCARD', queued) + redis.call('ZCARD', running) then
-  set_lapsed(0, 0)
+  redis.call('HDEL', sizes, LAPSED)
   return number_between('(' .. whole(now), '+inf')
 end
-read_lapsed(known[2])
-local since, number = lapsed and '(' .. whole(lapsed.last) or '-inf', lapsed and lapsed.number or 0
-local more = number_between(since, whole(now))
-if more > 0 then
-  set_lapsed(now, number + more)
+local last, number = string.match(known[2] or '', '^(%d+) (%d+)$')
+if last and tonumber(last) > now then
+  last, number = nil, nil  -- The clock was set back.
 end
-return tonumber(known[1] or 0) - number - more
+local more = number_between(last and '(' .. last or '-inf', whole(now))
+number = tonumber(number or 0) + more
+if more > 0 then
+  redis.call('HSET', sizes, LAPSED, whole(now) .. ' ' .. whole(number))
+end
+return tonumber(known[1] or 0) - number

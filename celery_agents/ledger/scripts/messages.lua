@@ -16,42 +16,46 @@ local function standing(id)
   return tonumber(redis.call('ZSCORE', queued, id) or 0), true
 end
 
+-- What LAPSED says; false where it is not there, nil before it was read.
 local lapsed
 
-local function set_lapsed(last, number)
-  lapsed = number > 0 and {last = last, number = number}
-  if lapsed then
-    redis.call('HSET', sizes, LAPSED, whole(last) .. ' ' .. whole(number))
+-- How many claims a message has, false for none. What is needed next comes with it.
+local function size_of(id)
+  local known = redis.call('HMGET', sizes, id, LAPSED)
+  lapsed = known[2]
+  return known[1]
+end
+
+-- Before a message that is known to have lapsed gets more claims (fewer, below zero), or without a number is renewed.
+local function count_lapsed(id, number)
+  if lapsed == nil then
+    size_of(id)
+  end
+  if not lapsed then
+    return
+  end
+  local last, left = string.match(lapsed, '^(%d+) (%d+)$')
+  if select(2, clock()) < tonumber(last) then
+    left = 0  -- The clock was set back, so it has to be found out anew.
   else
+    local deadline = standing(id)
+    if deadline == 0 or deadline > tonumber(last) then
+      return
+    end
+    left = left + (number or -(size_of(id) or 0))
+  end
+  if left > 0 then
+    lapsed = last .. ' ' .. whole(left)
+    redis.call('HSET', sizes, LAPSED, lapsed)
+  else
+    lapsed = false
     redis.call('HDEL', sizes, LAPSED)
   end
 end
 
-local function read_lapsed(text)
-  lapsed = false
-  if text then
-    local last, number = string.match(text, '^(%d+) (%d+)$')
-    lapsed = {last = tonumber(last), number = tonumber(number)}
-    -- Where the clock was set back it has to be found out anew.
-    if select(2, clock()) < lapsed.last then
-      set_lapsed(0, 0)
-    end
-  end
-end
-
-local function is_known_lapsed(id)
-  if lapsed == nil then
-    read_lapsed(redis.call('HGET', sizes, LAPSED))
-  end
-  local deadline = lapsed and standing(id) or 0
-  return deadline > 0 and deadline <= lapsed.last
-end
-
 -- Note that a message has more claims or, with a number below zero, fewer; return how many all have.
 local function count(id, number)
-  if is_known_lapsed(id) then
-    set_lapsed(lapsed.last, lapsed.number + number)
-  end
+  count_lapsed(id, number)
   return redis.call('HINCRBY', sizes, TOTAL, number)
 end
 
@@ -71,20 +75,12 @@ end
 
 -- Whether all that a message has, and nothing else, is this packed list.
 local function has_just(id, packed)
-  if redis.call('HGET', batches, id) ~= packed then
-    return false
-  end
-  -- What is needed next comes with it.
-  local known = redis.call('HMGET', sizes, id, LAPSED)
-  read_lapsed(known[2])
-  return known[1] == whole(#packed / 32)
+  return redis.call('HGET', batches, id) == packed and size_of(id) == whole(#packed / 32)
 end
 
 -- Let the claims of a message last, in `queued` or `running`; options are those of ZADD.
 local function keep(deadlines, id, now, ttl, ...)
-  if is_known_lapsed(id) then
-    set_lapsed(lapsed.last, lapsed.number - tonumber(redis.call('HGET', sizes, id) or 0))
-  end
+  count_lapsed(id)
   local options = {...}
   options[#options + 1], options[#options + 2] = whole(now + ttl), id
   redis.call('ZADD', deadlines, unpack(options))
