@@ -66,6 +66,10 @@ AT_ONCE, NEAR, FAR = (Conditions(latency=latency) for latency in LATENCIES)
 NEAR_TLS = Conditions(latency=NEAR.latency, tls=True)
 FAR_THREADS = Conditions(latency=FAR.latency, pool="threads", slots=16)
 
+#: Run beside several peers.
+OUR_STRUCT = ours("struct", (6_000, 6_000, 4_000))
+OUR_SINGLE = ours("nothing", (2_000, 400, 100), size=1)
+
 SCENARIOS = (
     Scenario(
         name="nothing",
@@ -77,7 +81,7 @@ SCENARIOS = (
     Scenario(
         name="struct",
         what="box through the struct",
-        ours=ours("struct", (6_000, 6_000, 4_000)),
+        ours=OUR_STRUCT,
         peer=theirs("struct", (6_000, 2_000, 800)),
         usual=(AT_ONCE, NEAR_TLS, FAR, FAR_THREADS),
     ),
@@ -143,14 +147,14 @@ SCENARIOS = (
     Scenario(
         name="single",
         what="needs nothing, one spec a message",
-        ours=ours("nothing", (2_000, 400, 100), size=1),
+        ours=OUR_SINGLE,
         peer=theirs("nothing", (2_000, 400, 100), size=1),
         usual=(NEAR_TLS,),
     ),
     Scenario(
         name="same-calls",
         what="needs nothing, one spec a message, beside the same calls by hand",
-        ours=ours("nothing", (2_000, 400, 100), size=1),
+        ours=OUR_SINGLE,
         peer=bare("same_calls", (2_000, 400, 100), size=1),
         usual=(AT_ONCE,),
     ),
@@ -164,13 +168,13 @@ SCENARIOS = (
     Scenario(
         name="tens",
         what="box through the struct, lists of 10 there",
-        ours=ours("struct", (6_000, 6_000, 4_000)),
+        ours=OUR_STRUCT,
         peer=theirs("struct", (2_000, 400, 100), size=10),
     ),
     Scenario(
         name="batches",
         what="box through the struct, one spec a message there",
-        ours=ours("struct", (6_000, 6_000, 4_000)),
+        ours=OUR_STRUCT,
         peer=batches("struct", (4_000, 2_000, 800)),
         usual=(FAR,),
     ),

@@ -21,6 +21,7 @@ from celery_agents import waiting
 from celery_agents.backends import await_end, backend_of, is_old_news, read, tells
 from celery_agents.errors import LedgerError, ResultNotReadyError, SetupError
 from celery_agents.messages import ProgressReport, TaskCompletionResult, TaskError, TaskOutcome
+from celery_agents.redaction import redact
 from celery_agents.snapshots import ErrorKey, Snapshot, snapshot_of
 from celery_agents.status import Status
 from celery_agents.waiting import LONGEST_PAUSE, Deadline
@@ -79,8 +80,9 @@ class AgentResult:
 
         Args:
             task_uuid: The agent task's UUID, or its data unit's (the data hash).
-            app: The app that declares the agents; by default the current one. Its ledgers are asked. Encord is asked
-                only where they have no record of the agent task.
+            app: The app that declares the agents; by default the current one. Its ledgers are asked, and Encord, once,
+                about the stages that are declared by their titles. Where it cannot be, it is told all the same by whom
+                an agent task was decided, with a warning.
 
         Raises:
             ResultNotReadyError: Nothing is known: it never ran, or is no longer kept, or waits and was given by its
@@ -88,6 +90,7 @@ class AgentResult:
             SetupError: The app has no ledger.
             LedgerError: Its Redis cannot be used.
             ValueError: *task_uuid* is not a UUID.
+            Exception: The ledgers know nothing of it, and Encord could not be asked: what it answered.
         """
         uuid, app = UUID(str(task_uuid)), app_or_default(app)
         tasks = _ledgered_tasks(app)
@@ -245,19 +248,58 @@ def _remember_as_cancelled(app: Celery, message_ids: Sequence[str]) -> None:
 
 
 def message_of(uuid: UUID, tasks: Sequence[Any]) -> str | None:
-    """Return the message that has an agent task, or else the one that decided about it last."""
-    records: list[tuple[Record, Any]] = []
-    for ledger in {task.runner.project_hash: task.runner.ledger for task in tasks}.values():
-        for found in (
-            ledger.outcomes_of([uuid]),
-            ledger.outcomes_of_data([uuid]),
-            ledger.failures_of([uuid]),
-        ):
-            records += [(record, ledger) for record in found.records]
+    """Return the message that has an agent task, or else the one that decided about it last.
+
+    Args:
+        uuid: The agent task's, or its data unit's. Of one without a record only the agent task's is known.
+        tasks: The Celery tasks of the agents at whose stages it may be.
+
+    Raises:
+        Exception: Nothing is known of it, and which stages those are could not be asked: what Encord answered.
+    """
+    records = _records_of(uuid, tasks)
+    stages, trouble = _stages_of(tasks)
+    # An agent task keeps its UUID from stage to stage: decided about at one, it may have been sent again at any.
+    stages |= {(ledger, record.stage_uuid) for record, ledger in records}
+    uuids = {uuid, *(record.task_uuid for record, _ in records)}
+    claims = [claim for ledger, stage in stages for claim in ledger.who_holds(stage, uuids).values()]
+    if claims:
+        # Of several, as where somebody has moved it by hand: the one that runs, or was sent last.
+        return str(max(claims, key=lambda each: (not each.is_queued, each.seconds_left)).message_id)
     if records:
-        newest, ledger = max(records, key=lambda pair: pair[0].at)
-        # Sent again since, by a replay or a sweep?
-        claim = ledger.who_holds(newest.stage_uuid, [newest.task_uuid]).get(newest.task_uuid)
-        return str(claim.message_id if claim else newest.message_id)
-    held = (task.runner.ledger.who_holds(task.agent_stage.uuid, [uuid]).get(uuid) for task in tasks)
-    return next((str(claim.message_id) for claim in held if claim), None)
+        _warn_of(trouble)
+        return str(max(records, key=lambda pair: pair[0].at)[0].message_id)
+    if trouble is not None:
+        raise trouble
+    return None
+
+
+def _records_of(uuid: UUID, tasks: Sequence[Any]) -> list[tuple[Record, Ledger]]:
+    return [
+        (record, ledger)
+        for ledger in {task.runner.project_hash: task.runner.ledger for task in tasks}.values()
+        for found in (ledger.outcomes_of([uuid]), ledger.outcomes_of_data([uuid]), ledger.failures_of([uuid]))
+        for record in found.records
+    ]
+
+
+def _stages_of(tasks: Sequence[Any]) -> tuple[set[tuple[Ledger, UUID]], Exception | None]:
+    """Return where agents are declared, as far as that is known, and why the rest is not."""
+    stages, trouble = set(), None
+    for task in tasks:
+        declared = task.stage_agent.stage
+        try:
+            stages.add(
+                (task.runner.ledger, declared if isinstance(declared, UUID) else task.agent_stage.uuid)
+            )
+        except SetupError as error:  # a mistake in one declaration hides no other
+            trouble = error
+        except Exception as error:  # noqa: BLE001  (whatever Encord or the network answers)
+            return stages, error  # and would answer for each of the others
+    return stages, trouble
+
+
+def _warn_of(trouble: Exception | None) -> None:
+    if trouble is not None:
+        reason = f"{type(trouble).__name__}: {redact(str(trouble))}"
+        logger.warning("What is in flight may be missing, because Encord could not be asked: %s", reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import socket
@@ -85,11 +86,20 @@ def make_app(broker: str, backend: str | None, **conf: Any) -> Celery:
 
 @contextmanager
 def current_app_restored() -> Iterator[None]:
-    """Take back what Celery's ``start_worker`` leaves behind: its app as everybody's current and default one."""
+    """Take back what Celery's ``start_worker`` leaves behind.
+
+    That is its app as everybody's current and default one, and its logging, in which nobody hears of warnings.
+    """
     default, current = _state.default_app, _state._tls.current_app
+    loggers = [logging.getLogger(name) for name in ("", "celery", "celery.task")]
+    before = [(each.level, each.propagate, each.handlers[:]) for each in loggers]
     yield
     _state.set_default_app(default)
     _state._set_current_app(current)
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers = [each for each in logger.handlers if each in handlers]
 
 
 def delete_queue(app: Celery) -> None:

@@ -74,8 +74,8 @@ def agent_task(served: Served, uuid: UUID) -> dict[str, Any]:
 
     Raises:
         UnknownError: Nothing is known of it.
-        SetupError: There is no ledger, no result backend that can be read, or Encord cannot be reached: it is asked
-            once where the stages are, if there is no record.
+        SetupError: There is no ledger, no result backend that can be read, or no record, and Encord cannot be reached:
+            it is asked once where the stages are.
         LedgerError: The ledger's Redis cannot be used.
     """
     ledgers = served.ledgers

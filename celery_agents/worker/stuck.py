@@ -27,8 +27,9 @@ from celery.worker.control import inspect_command
 from celery_agents.settings import Settings
 from celery_agents.task import StageTask
 from celery_agents.worker.depths import DRIVERS
+from celery_agents.worker.keeping import keep_what_runs
 from celery_agents.worker.lookout import Lookout
-from celery_agents.worker.visibility import VisibilityRenewal, keep_what_runs
+from celery_agents.worker.visibility import VisibilityRenewal
 
 
 def on_worker_init(sender: Any, **_: Any) -> None:

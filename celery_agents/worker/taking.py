@@ -22,6 +22,7 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 
 from celery_agents.redaction import redact
+from celery_agents.worker.layouts import Layout, first_unknown
 
 logger = get_logger(__name__)
 
@@ -60,7 +61,7 @@ return false
 """
 
 #: What is used of ``kombu.transport.redis.Channel``, and what tells that it still is what it was.
-_LAYOUT: tuple[tuple[str, Callable[[Any], bool]], ...] = (
+_LAYOUT: Layout = (
     ("_brpop_start", lambda channel: callable(channel._brpop_start)),  # noqa: SLF001
     ("_brpop_read", lambda channel: callable(channel._brpop_read)),  # noqa: SLF001
     ("_in_poll", lambda channel: hasattr(channel, "_in_poll")),
@@ -96,14 +97,8 @@ def install(consumer: Any) -> None:
 
 
 def _unknown_symbol(channel: Any) -> str | None:
-    for symbol, is_known in _LAYOUT:
-        try:
-            known = is_known(channel)
-        except (AttributeError, TypeError, ValueError):
-            known = False
-        if not known:
-            return f"{type(channel).__module__}.Channel.{symbol} is not what it was"
-    return None
+    symbol = first_unknown(_LAYOUT, channel)
+    return symbol and f"{type(channel).__module__}.Channel.{symbol} is not what it was"
 
 
 def _missing_command(channel: Any) -> str | None:

@@ -35,6 +35,24 @@ def numbered_video(
     return file.getvalue()
 
 
+def growing_video(small: int, large: int) -> bytes:
+    """A bare stream of frames that are at first so many pixels wide and high, and later so many."""
+    return b"".join(map(_still, (small, large)))
+
+
+def _still(size: int) -> bytes:
+    file = BytesIO()
+    with av.open(file, "w", format="h264") as video:
+        stream = video.add_stream("h264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        for _ in range(2):
+            pixels = np.zeros((size, size, 3), np.uint8)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        video.mux(stream.encode())
+    return file.getvalue()
+
+
 def without_the_first(mp4: bytes, frames: int) -> bytes:
     """Let an edit list leave out the first frames, as trimming on a phone does: they are in the file, but not shown."""
     start = mp4.index(b"elst") + 16

@@ -384,6 +384,24 @@ def test_one_that_is_larger_than_the_memory_goes_alone(images: Bench) -> None:
     assert outcomes(run(images, agent)) == {Outcome.PROCEEDED: 10}
 
 
+def test_no_more_than_so_many_of_one_delivery(
+    images: Bench, threads: Fetchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetchers, "THREADS", 1)
+    monkeypatch.setattr(ahead, "MOST_AHEAD", 4)
+    begun: list[int] = []
+    works = loaded(images)
+    planned = needing(calling(begun.append))
+    with ahead.fetching(planned, works, 2**28) as fetch:
+        fetch(works)
+        for taken in (0, 1, 2):
+            all_called = threading.Event()
+            threads.submit(all_called.set)  # behind all that was to be called by then
+            assert all_called.wait(30)
+            assert begun == list(range(1, 5 + taken))
+            resolve(planned, works[taken + 1].values, ExitStack())
+
+
 def test_room_is_that_of_the_process(threads: Fetchers) -> None:
     assert threads.take_room("one", 60, 100)
     assert not threads.take_room("another", 60, 100)

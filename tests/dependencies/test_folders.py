@@ -93,6 +93,15 @@ def test_only_ones_own_folders_are_removed(place: Path) -> None:
     assert (place / f"{PREFIX}file").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could remove what is another user's")
+def test_root_removes_no_other_user_s_folder(place: Path) -> None:
+    theirs = place / f"{PREFIX}theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65_534, 65_534)
+    folders.sweep()
+    assert theirs.exists()
+
+
 def test_it_is_looked_for_now_and_then_only(place: Path) -> None:
     with temporary_folder():
         pass

@@ -24,7 +24,7 @@ from celery_agents.dependencies import (
 from celery_agents.errors import DownloadError
 
 from .conftest import MakeItem, MediaServer, Reply
-from .footage import number_in, numbered_video, without_the_first
+from .footage import growing_video, number_in, numbered_video, without_the_first
 
 COUNT = 120
 #: An MPEG transport stream is not found by its times exactly, and a bare H.264 stream has none.
@@ -46,6 +46,21 @@ def same(*numbers: int) -> list[tuple[int, int]]:
 
 
 # --- dep_video_iterator
+
+
+def test_frames_that_are_larger_than_the_file_says_are_not_decoded(
+    make_item: MakeItem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream may change its size at any frame."""
+
+    def sizes() -> set[int]:
+        with contextmanager(dep_video_iterator)(make_item("video", growing_video(64, 1024))) as frames:
+            return {len(frame.content) for frame in frames}
+
+    assert sizes() == {64, 1024}
+    monkeypatch.setattr(videos, "MAX_PIXELS", 512 * 512)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        sizes()
 
 
 @pytest.mark.parametrize("kind", ["video", "imageSequence"])

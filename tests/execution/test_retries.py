@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from encord.workflow.stages.agent import AgentTask
 
-from celery_agents import Outcome
+from celery_agents import Outcome, commit
 from celery_agents.batch import Execution
 from celery_agents.gateway.project import Gateway
 from celery_agents.messages import Carry, TaskError, TaskSpec
@@ -77,6 +77,16 @@ def test_a_save_is_insisted_on_so_that_no_agent_runs_again(bench: Bench, fault: 
     calls = bench.calls_of(lambda: ended.append(bench.execute(save)))
     assert counts(ended[0]) == {Outcome.PROCEEDED: 10}
     assert calls["labels.save"] == 3
+
+
+def test_a_save_that_was_slow_to_fail_is_not_insisted_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the worker once more; the message goes round instead."""
+    monkeypatch.setattr(commit, "SLOW_FAILURE", 0.0)
+    bench.sandbox.faults.add(Fault(call="labels.save", status=503))
+    calls = bench.calls_of(lambda: bench.execute(save))
+    assert calls["labels.save"] == 1
 
 
 def test_a_move_that_did_not_get_through_runs_no_agent_again(bench: Bench) -> None:

@@ -26,6 +26,7 @@ from celery_agents.permits import AWAY_SECONDS, Permits
 from celery_agents.sandbox import SandboxServer
 from celery_agents.settings import Settings
 from tests.execution.agents import FORWARD, save
+from tests.visibility.proxy import Proxy
 
 
 @pytest.fixture
@@ -122,6 +123,41 @@ def test_without_the_ledger_calls_go_on(caplog: pytest.LogCaptureFixture) -> Non
         assert permits.await_one(5.0) == 0.0
     assert len(caplog.records) == 1
     assert "without a rate limit" in caplog.text
+
+
+def test_a_ledger_that_is_away_is_not_asked_each_time(valkey: ValkeyServer) -> None:
+    now, proxy = 100.0, Proxy(valkey.port)
+    ledger = Ledger(f"redis://127.0.0.1:{proxy.port}", uuid4())
+    permits = Permits(ledger, 1.0, clock=lambda: now)
+    proxy.cut()
+    assert permits.await_one(5.0) == 0.0
+    proxy.mend()
+    now += AWAY_SECONDS - 0.1
+    assert permits.await_one(5.0) == 0.0
+    assert ledger._connection.command("GET", ledger.keys.next_call) is None
+    now += 0.1
+    assert permits.await_one(5.0) == 0.0
+    assert ledger._connection.command("GET", ledger.keys.next_call)
+    ledger.close()
+    proxy.close()
+
+
+def test_each_outage_of_the_ledger_is_told_once(
+    valkey: ValkeyServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, proxy = 100.0, Proxy(valkey.port)
+    ledger = Ledger(f"redis://127.0.0.1:{proxy.port}", uuid4())
+    permits = Permits(ledger, 1e6, clock=lambda: now)
+    for outage in (1, 2):
+        assert permits.await_one(5.0) == 0.0
+        proxy.cut()
+        for _ in range(3):
+            assert permits.await_one(5.0) == 0.0
+            now += AWAY_SECONDS
+        assert caplog.text.count("without a rate limit") == outage
+        proxy.mend()
+    ledger.close()
+    proxy.close()
 
 
 @pytest.mark.parametrize(("given", "calls"), [(None, None), (20, 20.0), ("20/s", 20.0), ("600/m", 10.0)])

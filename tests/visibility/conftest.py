@@ -6,7 +6,7 @@ import importlib
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import cast
@@ -70,6 +70,18 @@ def stand(logs: Path, valkey: ValkeyServer, **env: str) -> Iterator[Stand]:
         made.stop()
         made.app.close()
         made.record.close()
+
+
+@contextmanager
+def a_stand_each(
+    pools: Iterable[str], valkey: ValkeyServer, folders: pytest.TempPathFactory, timeout: float
+) -> Iterator[dict[str, Stand]]:
+    """Return a stand for each pool, with a visibility timeout of so many seconds."""
+    with ExitStack() as stack:
+        yield {
+            pool: stack.enter_context(stand(folders.mktemp(pool), valkey, TIMEOUT=str(timeout)))
+            for pool in pools
+        }
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A TCP proxy whose connections can be cut."""
+"""A TCP proxy whose connections can be cut, or fall silent."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class Proxy:
         self.target = ("127.0.0.1", port)
         self._sockets: list[socket.socket] = []
         self._is_cut = False
+        self._flows = threading.Event()
+        self._flows.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -25,6 +27,13 @@ class Proxy:
 
     def mend(self) -> None:
         self._is_cut = False
+
+    def hold(self) -> None:
+        """Keep back what is sent, in both directions, as a network does that has fallen silent."""
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        self._flows.set()
 
     def drop(self) -> None:
         """Break all connections; new ones are let through."""
@@ -47,10 +56,10 @@ class Proxy:
                 far = socket.create_connection(self.target)
                 self._sockets += near, far
                 for pair in ((near, far), (far, near)):
-                    threading.Thread(target=_forward, args=pair, daemon=True).start()
+                    threading.Thread(target=self._forward, args=pair, daemon=True).start()
 
-
-def _forward(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError), source, target:
-        while sent := source.recv(65536):
-            target.sendall(sent)
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError), source, target:
+            while sent := source.recv(65536):
+                self._flows.wait()
+                target.sendall(sent)

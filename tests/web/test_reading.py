@@ -45,6 +45,7 @@ def test_a_sweep_is_no_message_for_agents(web: Web) -> None:
     asked = web.client.post("/sweeps", json={"stage": "Route"}).json()["id"]
     assert web.client.get(f"/messages/{asked}").status_code == 404
     assert web.client.post(f"/messages/{asked}/cancel").status_code == 404
+    web.swept(asked)  # another sweep would be held up by it
 
 
 def test_what_others_have_sent_is_found_by_its_agent_task(web: Web) -> None:

@@ -241,13 +241,13 @@ def test_two_web_processes_share_a_sweep(hook: Hook) -> None:
     assert len(sweeps) == 1
 
 
-def test_a_burst_while_workers_sweep_loses_nothing(web: Web) -> None:
-    waiting = web.waiting()
-    content = envelope(web.site.sandbox.project_hash, web.stage_uuid)
-    answers = burst(f"{web.url}/agents", content, 300)
+def test_a_burst_while_workers_sweep_loses_nothing(own_web: Web) -> None:
+    waiting = own_web.waiting()
+    content = envelope(own_web.site.sandbox.project_hash, own_web.stage_uuid)
+    answers = burst(f"{own_web.url}/agents", content, 300)
     assert {answer.status_code for answer in answers} == {200}
     wait_until(
-        "all are done", lambda: all(web.site.sandbox.audit.moves()[each["uuid"]] == 1 for each in waiting)
+        "all are done", lambda: all(own_web.site.sandbox.audit.moves()[each["uuid"]] == 1 for each in waiting)
     )
     for sweep in {answer.json()["sweep"] for answer in answers}:
-        wait_until("it has ended", lambda: web.client.get(f"/sweeps/{sweep}").json()["status"] == "SUCCEEDED")  # noqa: B023
+        own_web.swept(sweep)

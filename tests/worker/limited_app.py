@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -10,12 +11,14 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from encord.workflow.stages.agent import AgentTask
 
-from celery_agents import QueueRunner
+from celery_agents import QueueRunner, time_limits
 
 app = Celery("limited_app", broker=os.environ["BROKER_URL"], backend=os.environ["RESULT_BACKEND"])
 app.conf.update(task_default_queue=os.environ["QUEUE"], worker_prefetch_multiplier=1)
 if os.environ.get("WITHOUT_LEDGER"):
     app.conf.agents_ledger_url = None
+if "LAST_RESORT" in os.environ:
+    time_limits.LAST_RESORT = float(os.environ["LAST_RESORT"])
 
 runner = QueueRunner(os.environ["CELERY_AGENTS_PROJECT"], app=app)
 
@@ -48,7 +51,18 @@ def ignore() -> None:
             print(f"ignored {error!r}")
 
 
-HABITS = {"sleep": sleep, "compute": compute, "tidy_up": tidy_up, "ignore": ignore}
+def hold_the_lock() -> None:
+    """Take long in a library that lets nothing else of the interpreter go on."""
+    ctypes.PyDLL(None).sleep(60)
+
+
+HABITS = {
+    "sleep": sleep,
+    "compute": compute,
+    "tidy_up": tidy_up,
+    "ignore": ignore,
+    "hold_the_lock": hold_the_lock,
+}
 
 
 @runner.stage("Pre-label", batch_size=20, soft_time_limit=0.5, time_limit=1.5)

@@ -12,9 +12,16 @@ from typing import Any
 
 from celery import bootsteps
 from celery.worker.control import control_command
+from kombu import Queue
 
 from celery_agents.worker import stuck
 from tests.visibility.tasks_app import app, note
+
+
+def single_consumer_queue(name: str) -> Queue:
+    """Return a queue of RabbitMQ's that gives all messages to one of its consumers."""
+    return Queue(name, queue_arguments={"x-single-active-consumer": True})
+
 
 app.conf.update(
     # RabbitMQ is shared: workers of other tests may have the same names, and must not get these commands.
@@ -23,6 +30,8 @@ app.conf.update(
     worker_prefetch_multiplier=int(os.environ.get("MULTIPLIER", "1")),
     worker_cancel_long_running_tasks_on_connection_loss=True,
 )
+if os.environ.get("SINGLE_CONSUMER"):
+    app.conf.task_queues = [single_consumer_queue(app.conf.task_default_queue)]
 stuck.install(app)
 
 
@@ -61,12 +70,16 @@ def hang(panel: Any) -> None:
 
 
 class Sabotage(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
-    """Loses the consumers of every connection."""
+    """Loses the consumers of every connection, or of every later one."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    spared = 1 if os.environ.get("SABOTAGE") == "later" else 0
 
     def register_with_event_loop(self, c: Any, hub: Any) -> None:
-        hub.call_soon(_lose_consumers, c)
+        if self.spared:
+            self.spared -= 1
+        else:
+            hub.call_soon(_lose_consumers, c)
 
 
 if os.environ.get("SABOTAGE"):

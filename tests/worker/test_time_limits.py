@@ -70,6 +70,18 @@ def test_after_the_hard_limit_the_process_is_ended(site: Site, runs: Path) -> No
     assert Counter(runs.read_text().split())[str(failed.task_uuid)] == 1
 
 
+def test_what_holds_the_interpreter_is_ended_as_well(
+    site: Site, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the process can say why, so it counts as a crash."""
+    monkeypatch.setitem(site.env, "LAST_RESORT", "0.5")
+    outcomes = outcomes_of_a_batch(site, "hold_the_lock")
+    assert Counter(each.outcome for each in outcomes) == {Outcome.PROCEEDED: 19, Outcome.FAILED: 1}
+    (error,) = [each.error for each in outcomes if each.error]
+    assert error.type == "celery_agents.errors.PoisonError"
+    assert "in hold_the_lock" in site.log().read_text()
+
+
 def test_without_a_ledger_the_message_ends_with_it(site: Site) -> None:
     """Nobody would know, when it comes again, what it hangs in; what waits still is sent by the next sweep."""
     specs = site.specs()
