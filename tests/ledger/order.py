@@ -25,6 +25,8 @@ def assert_in_order(site: Site, stage: UUID) -> None:
     assert claims == {id_: int(size) for id_, size in sizes.items()}
     assert sizes.keys() == queued.keys() | running.keys()
     assert not queued.keys() & running.keys()
+    client, keys = site.client, site.ledger.keys
+    assert {*client.hkeys(keys.failures)} == {*client.zrange(keys.failure_times, 0, -1)}
     groups = _groups(site, stage)
     for task, holder in holders.items():
         assert holder in sizes or task in groups.get(holder, ()), f"{task} -> {holder!r}, where it is not"

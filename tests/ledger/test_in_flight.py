@@ -108,6 +108,18 @@ def test_what_is_known_of_lapsed_ones_that_were_lost_is_forgotten(site: Site) ->
     assert_in_order(site, STAGE)
 
 
+def test_claims_whose_deadline_was_lost_are_not_taken_for_lapsed_ones(site: Site) -> None:
+    ledger, lapsed, lost = site.ledger, some(4), some(2)
+    ledger.claim(STAGE, {"lost": lost}, TTL)
+    ledger.take_over(STAGE, "lapsed", lapsed, TTL)
+    site.lapse(*lapsed)
+    assert ledger.in_flight(STAGE) == 2
+    site.client.delete(ledger.keys.claims(STAGE)["queued"])
+    ledger.claim(STAGE, {"thief": lost}, TTL)
+    assert ledger.in_flight(STAGE) == 2
+    assert_in_order(site, STAGE)
+
+
 def test_what_lapsed_in_the_millisecond_in_which_somebody_asked_is_renewed(site: Site) -> None:
     ledger, tasks, keys = site.ledger, some(2), site.ledger.keys.claims(STAGE)
     ledger.claim(STAGE, {"a": tasks}, TTL)
@@ -129,6 +141,8 @@ def test_what_had_lapsed_counts_again_where_the_clock_was_set_back(site: Site) -
     now = site.client.time()[0] * 1000
     site.client.zadd(keys["queued"], {"back": now + 5 * MINUTE})
     site.client.hset(keys["sizes"], " lapsed", f"{now + 10 * MINUTE} 2")
+    ledger.confirm(STAGE, ["back"], 7 * MINUTE / 1_000)
+    assert_in_order(site, STAGE)
     assert ledger.in_flight(STAGE) == 1
     assert_in_order(site, STAGE)
 

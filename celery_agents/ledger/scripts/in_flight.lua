@@ -1,4 +1,4 @@
--- Reply: how many claims have not lapsed.
+-- Reply: how many claims have not lapsed. What has lapsed since somebody asked is read, and not each message.
 -- include lists, messages
 local _, now = clock()
 

@@ -26,7 +26,7 @@ local function size_of(id)
   return known[1]
 end
 
--- Before a message that is known to have lapsed gets more claims (fewer, below zero), or without a number is renewed.
+-- Before claims of a message change in number, or are all renewed, where no number is given: keep LAPSED right.
 local function count_lapsed(id, number)
   if lapsed == nil then
     size_of(id)

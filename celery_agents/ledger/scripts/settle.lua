@@ -29,9 +29,13 @@ end
 local function forget_trouble(packed)
   if redis.call('EXISTS', failures, crashes) > 0 then
     local names = names_at(stage, split(packed))
-    in_chunks('HDEL', failures, names)
-    in_chunks('ZREM', failure_times, names)
-    in_chunks('ZREM', crashes, names)
+    -- How many there were is not told of more than one command takes.
+    if in_chunks('HDEL', failures, names) ~= 0 then
+      in_chunks('ZREM', failure_times, names)
+    end
+    if redis.call('EXISTS', crashes) == 1 then
+      in_chunks('ZREM', crashes, names)
+    end
   end
 end
 
