@@ -193,7 +193,7 @@ class Claiming(Part):
         return int(self._connection.run(call))
 
     def in_flight(self, stage_uuid: UUID) -> int:
-        """Return how many agent tasks of a stage are claimed."""
+        """Return how many agent tasks of a stage are claimed; it costs the same for any number of messages."""
         return int(self._connection.run(calls.InFlight(**self._about_claims(stage_uuid))))
 
     def who_holds(self, stage_uuid: UUID, task_uuids: Collection[UUID]) -> dict[UUID, Claim]:

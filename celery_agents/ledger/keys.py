@@ -10,7 +10,7 @@ handful of keys for a thousand agent tasks. Each key's expiry is set by the scri
                                                                                        retention of outcomes
     queued:<stage>      zset    message in its queue -> when its claims lapse, ms      the same
     running:<stage>     zset    message that was taken over -> the same                the same
-    sizes:<stage>       hash    message -> how many claims it has                      the same
+    sizes:<stage>       hash    message -> how many claims it has; also of all         the same
     batches:<stage>     hash    message -> the agent tasks that it got, packed         the same
     message:<id>        hash    token, deliveries, running, death                       claim's ttl and a day
     cancelled           zset    message -> until when, milliseconds                    the longest of them

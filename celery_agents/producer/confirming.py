@@ -77,14 +77,19 @@ class _Confirmations:
         try:
             yield
         except BaseException:
-            # The next message that is sent over this channel must not take them for its own.
-            with suppress(Exception):
-                self.wait(PATIENCE)
+            self._drain()
             raise
         finally:
             events["basic_ack"].discard(self._on_ack)
             events["basic_nack"].discard(self._on_nack)
             channel.basic_publish = channel.basic_publish_confirm
+
+    def _drain(self) -> None:
+        """Leave no confirmation that the next message over this channel could take for its own."""
+        with suppress(Exception):
+            self.wait(PATIENCE)
+        if self._open:
+            self._channel.connection.collect()  # whoever sends next connects anew
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait until everything is confirmed; for so many seconds at most from one confirmation to the next."""

@@ -45,13 +45,22 @@ class Site:
         """Return a ledger of the same project, as another process has it."""
         return Ledger(self.url, self.ledger.keys.project_hash, **options)
 
-    def lapse(self, *task_uuids: UUID, stage_uuid: UUID = STAGE) -> None:
-        """Let time pass until the messages that hold these have lapsed, a minute ago."""
-        seconds, _ = self.client.time()
+    def lapse(self, *task_uuids: UUID, stage_uuid: UUID = STAGE, ago: int = 60_000) -> None:
+        """Let time pass until the messages that hold these have lapsed, by default a minute ago (in milliseconds)."""
+        seconds, microseconds = self.client.time()
+        now = seconds * 1000 + microseconds // 1000
         keys = self.ledger.keys.claims(stage_uuid)
-        for holder in filter(None, self.client.hmget(keys["holders"], [each.hex for each in task_uuids])):
-            for name in ("queued", "running"):
-                self.client.zadd(keys[name], {holder: (seconds - 60) * 1000}, xx=True)
+        holders = {*filter(None, self.client.hmget(keys["holders"], [each.hex for each in task_uuids]))}
+        for key in (keys["queued"], keys["running"]):
+            for message_id, until_when in self.client.zrange(key, 0, -1, withscores=True):
+                # What has lapsed before did so that much earlier.
+                if until_when <= now:
+                    self.client.zincrby(key, -ago - 1, message_id)
+                elif message_id in holders:
+                    self.client.zadd(key, {message_id: now - ago})
+        if known := self.client.hget(keys["sizes"], " lapsed"):
+            last, number = map(int, known.split())
+            self.client.hset(keys["sizes"], " lapsed", f"{last - ago - 1} {number}")
 
 
 class Watched:

@@ -16,14 +16,28 @@ def assert_in_order(site: Site, stage: UUID) -> None:
     holders, sizes, queued, running = (
         _texts(site, name) for name in ("holders", "sizes", "queued", "running")
     )
+    total, lapsed = (sizes.pop(name, None) for name in (" total", " lapsed"))
+    assert int(total or 0) == sum(map(int, sizes.values()))
+    assert total != "0"
+    if lapsed is not None:
+        assert_lapsed(lapsed, sizes, {**queued, **running})
     claims = Counter(holder for holder in holders.values() if holder in sizes)
     assert claims == {id_: int(size) for id_, size in sizes.items()}
     assert sizes.keys() == queued.keys() | running.keys()
     assert not queued.keys() & running.keys()
+    client, keys = site.client, site.ledger.keys
+    assert {*client.hkeys(keys.failures)} == {*client.zrange(keys.failure_times, 0, -1)}
     groups = _groups(site, stage)
     for task, holder in holders.items():
         assert holder in sizes or task in groups.get(holder, ()), f"{task} -> {holder!r}, where it is not"
     assert not groups.keys() & sizes.keys(), "a message with claims stands for a group"
+
+
+def assert_lapsed(known: str, sizes: dict[str, str], until: dict[str, str]) -> None:
+    """Look at what is known of how many claims have lapsed; nothing is kept where none have."""
+    last, number = map(int, known.split())
+    assert number == sum(int(size) for id_, size in sizes.items() if float(until[id_]) <= last)
+    assert number > 0
 
 
 def _groups(site: Site, stage: UUID) -> dict[str, set[str]]:
@@ -47,8 +61,8 @@ def _tasks(text: str) -> set[str]:
 
 
 def _texts(site: Site, name: str) -> dict[str, str]:
-    """Return a hash, or the members of a sorted set, of the claims."""
+    """Return a hash, or the members and scores of a sorted set, of the claims."""
     key = site.ledger.keys.claims(UUID(int=1))[name]
-    found = site.client.hgetall(key) if name in ("holders", "sizes") else site.client.zrange(key, 0, -1)
-    items = found.items() if isinstance(found, dict) else ((member, b"") for member in found)
-    return {first.decode(): second.decode() for first, second in items}
+    if name in ("holders", "sizes"):
+        return {field.decode(): value.decode() for field, value in site.client.hgetall(key).items()}
+    return {member.decode(): str(score) for member, score in site.client.zrange(key, 0, -1, withscores=True)}

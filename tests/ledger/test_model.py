@@ -23,6 +23,7 @@ DATA = {task: UUID(int=100 + task.int) for task in TASKS}
 PATHWAY = UUID(int=1)
 MESSAGES = ["a", "b", "c"]
 STEPS = 120
+LONG_AGO = 48 * 3600 * 1000  # milliseconds
 FAILURE = TaskError(type="builtins.ValueError", detail="no")
 
 
@@ -154,6 +155,21 @@ class Model:
             self.failures.discard(task)
             self.crashes.pop(task, None)
 
+    def confirm(self, message_id: str) -> int:
+        standing = self.standings.get(message_id)
+        if standing is None or not standing.is_queued:
+            return 0
+        standing.has_lapsed = False
+        return sum(holder == message_id for holder in self.holders.values())
+
+    def purge(self, task: UUID) -> None:
+        if task in self.holders:
+            self.standings[self.holders[task]].has_lapsed = True
+        self.holders = {
+            task: holder for task, holder in self.holders.items() if not self.standings[holder].has_lapsed
+        }
+        self.forget_those_without_claims()
+
     def release(self, message_id: str, tasks: Iterable[UUID]) -> int:
         released = [task for task in tasks if self.holders.get(task) == message_id]
         for task in released:
@@ -182,7 +198,7 @@ class Walk:
             self.settle,
             self.settle,
         ]
-        kinds += [self.release, self.lapse, self.lapse, self.age]
+        kinds += [self.confirm, self.release, self.lapse, self.lapse, self.purge, self.age]
         if self.random.random() < 0.02:
             self.flush()
         self.random.choice(kinds)()
@@ -250,6 +266,11 @@ class Walk:
         outcome = TaskOutcome(**fields)
         return Settlement(outcome) if self.random.random() < 0.2 else outcome
 
+    def confirm(self) -> None:
+        message_id = self.random.choice(MESSAGES)
+        said = self.ledger.confirm(STAGE, [message_id], TTL)
+        self.agree(f"confirm {message_id}", said, self.model.confirm(message_id))
+
     def release(self) -> None:
         message_id, tasks = self.random.choice(MESSAGES), self.tasks()
         said = self.ledger.release(STAGE, message_id, tasks)
@@ -261,6 +282,14 @@ class Walk:
         if task in self.model.holders:
             self.model.standings[self.model.holders[task]].has_lapsed = True
         self.trace.append(f"lapse {task}")
+
+    def purge(self) -> None:
+        """Let so much time pass that what has lapsed is cleared away, with the next claim."""
+        task = self.random.choice(TASKS)
+        self.site.lapse(task, ago=LONG_AGO)
+        self.ledger.claim(STAGE, {}, TTL)
+        self.model.purge(task)
+        self.trace.append(f"purge {task}")
 
     def age(self) -> None:
         """Let time pass until no outcome is told any more."""
@@ -283,7 +312,9 @@ class Walk:
         live = {task: id_ for task, id_ in self.model.holders.items() if not standings[id_].has_lapsed}
         holders = {task: claim.message_id for task, claim in self.ledger.who_holds(STAGE, TASKS).items()}
         self.agree("who holds", holders, live)
-        self.agree("in flight", self.ledger.in_flight(STAGE), len(live))
+        # Not each time: what has lapsed is noticed when somebody asks.
+        if self.random.random() < 0.5:
+            self.agree("in flight", self.ledger.in_flight(STAGE), len(live))
         known = {
             (task, DATA[task], f"{task}", record.message_id, record.outcome)
             for task, record in self.model.records.items()

@@ -3,19 +3,10 @@
 -- A claim is one entry: in `holders`, agent task -> message that is in `sizes`; for other entries see records.lua. What is
 -- true of all claims of a message is kept once for the message, so that taking over, confirming and renewing cost the
 -- same for one agent task and for a thousand: in `queued` or, once a worker has taken it over, in `running`, until when
--- they last; in `sizes` how many there are; in `batches` which they were at most, in the order in which they came.
+-- they last; in `sizes` how many there are, of each message and of all, see messages.lua; in `batches` which they were at most, in the order in which they came.
 
 -- Messages whose claims one call clears away at most.
 local MESSAGES_PURGED_AT_ONCE = 5
-
--- Until when a message's claims last, and whether it waits in its queue.
-local function standing(id)
-  local deadline = redis.call('ZSCORE', running, id)
-  if deadline then
-    return tonumber(deadline), false
-  end
-  return tonumber(redis.call('ZSCORE', queued, id) or 0), true
-end
 
 local is_live = {}
 
@@ -29,12 +20,15 @@ local function live_holder(id, now)
 end
 
 local function has_claims(id)
-  return redis.call('HEXISTS', sizes, id) == 1
+  return size_of(id) ~= false
 end
 
 local function count_less(id, number)
-  if number > 0 and redis.call('HINCRBY', sizes, id, -number) <= 0 then
-    forget_message(id)
+  local left = number > 0 and redis.call('HINCRBY', sizes, id, -number)
+  if left and left <= 0 then
+    forget_message(id, left + number)
+  elseif left then
+    count(id, -number)
   end
 end
 
@@ -107,6 +101,7 @@ local function give(id, uuids, before, packed)
   if #new > 0 then
     lead(new, id)
     number = redis.call('HINCRBY', sizes, id, #new)
+    count(id, #new)
     local earlier = number > #new and redis.call('HGET', batches, id) or ''
     redis.call('HSET', batches, id, earlier .. (packed or table.concat(new)))
   end
@@ -136,7 +131,7 @@ local function purge_claims(now)
     local old = {'-inf', whole(now - LAPSED_KEPT), 'LIMIT', 0, MESSAGES_PURGED_AT_ONCE}
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', deadlines, unpack(old))) do
       in_chunks('HDEL', holders, held_by(id))
-      forget_message(id)
+      forget_message(id, size_of(id) or 0)
     end
   end
 end

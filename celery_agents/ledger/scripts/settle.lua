@@ -29,9 +29,13 @@ end
 local function forget_trouble(packed)
   if redis.call('EXISTS', failures, crashes) > 0 then
     local names = names_at(stage, split(packed))
-    in_chunks('HDEL', failures, names)
-    in_chunks('ZREM', failure_times, names)
-    in_chunks('ZREM', crashes, names)
+    -- How many there were is not told of more than one command takes.
+    if in_chunks('HDEL', failures, names) ~= 0 then
+      in_chunks('ZREM', failure_times, names)
+    end
+    if redis.call('EXISTS', crashes) == 1 then
+      in_chunks('ZREM', crashes, names)
+    end
   end
 end
 
@@ -74,7 +78,7 @@ end
 -- Usually all that a message has goes the same way, and is settled at once.
 local is_usual = newest == token and singles == '' and #ARGV == rest + 2 and has_just(message_id, ARGV[rest + 1])
 if is_usual then
-  forget_message(message_id)
+  forget_message(message_id, #ARGV[rest + 1] / 32)
   write_group(message_id, unpack(ARGV, rest))
   forget_trouble(ARGV[rest + 1])
   if excess_of_outcomes() <= 0 and #too_old(outcome_times, outcomes_kept, 1) == 0 then
@@ -187,7 +191,7 @@ end
 -- Let entries lead to a group, and claims end; return whom they lead to.
 local function lead_to_group(uuids, number_claimed)
   if number_claimed == #uuids and redis.call('HGET', sizes, message_id) == whole(number_claimed) then
-    forget_message(message_id)
+    forget_message(message_id, number_claimed)
     return message_id
   end
   local holder = new_holder()

@@ -12,8 +12,8 @@ end
 -- Usually a message is delivered for the first time, and is given what was claimed for it: all of it, in that order.
 if has_just(message_id, task_uuids) and redis.call('EXISTS', message, crashes, pause) == 0
   and not is_cancelled(cancelled, message_id, now) then
-  redis.call('ZREM', queued, message_id)
   keep(running, message_id, now, ttl)
+  redis.call('ZREM', queued, message_id)
   -- What a claim wrote lasts for a day at least. For longer, all of it was seen to when `running` was last.
   if ttl > LAPSED_KEPT or redis.call('PTTL', running) < ttl + LAPSED_KEPT then
     expire_claims(ttl)
@@ -54,8 +54,8 @@ if not has_just(message_id, task_uuids) then
   take(unique(split(task_uuids)))
 end
 if has_claims(message_id) then
-  redis.call('ZREM', queued, message_id)
   keep(running, message_id, now, ttl)
+  redis.call('ZREM', queued, message_id)
   expire_claims(ttl)
 end
 
