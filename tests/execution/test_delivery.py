@@ -56,6 +56,32 @@ def test_a_delivery_that_was_superseded_commits_nothing(bench: Bench, ledger: Le
     assert (first.is_superseded(), second.is_superseded()) == (True, False)
 
 
+@pytest.mark.parametrize("status", [503, 400], ids=["went round again", "FAILED"])
+def test_a_newer_delivery_that_has_ended_supersedes_all_the_same(
+    bench: Bench, ledger: Ledger, status: int
+) -> None:
+    """It leaves no token behind; what the older one has to tell is that all is gone, which it is not."""
+    now = [0.0]
+    first = Ledgered(ledger, "message", "worker1", clock=lambda: now[0])
+    second = Ledgered(ledger, "message", "worker2")
+
+    def cut_off(task: AgentTask) -> str:
+        if task.uuid == TaskSpec.decode(bench.specs[-1]).uuid:
+            bench.sandbox.faults.add(Fault(call="*", status=status))
+            again = bench.execute(proceed, delivery=second)
+            second.end(again, Batch(bench.specs))
+            second.close()
+            bench.sandbox.faults.clear()
+            assert len(again.again) == (10 if status == 503 else 0)
+            now[0] = 60.0
+        return FORWARD
+
+    execution = bench.execute(cut_off, delivery=first)
+    assert Counter(each.outcome for each in execution.outcomes) == {Outcome.GONE: 10}
+    assert bench.moves() == Counter()
+    assert first.is_superseded()
+
+
 def test_what_an_earlier_delivery_settled_is_not_done_again(bench: Bench, ledger: Ledger) -> None:
     """It committed a part, was killed, and its message is redelivered whole."""
     ran: list[UUID] = []

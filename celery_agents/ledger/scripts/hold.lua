@@ -20,5 +20,23 @@ end
 if newest == token then
   expire_no_sooner(message, ttl + MESSAGE_KEPT)
 end
-return {lost, is_cancelled(cancelled, message_id, now) and 1 or 0, newest and newest ~= token and 1 or 0,
-        milliseconds_left(pause)}
+
+-- A newer delivery that has ended has left no token. What it left is claims, where something went round again, or records.
+local function is_superseded()
+  if newest or token == '0' then
+    return newest and newest ~= token
+  end
+  if has_claims(message_id) then
+    return true
+  end
+  local my_token = tonumber(token)
+  for _, each in ipairs(records_of(lost, in_chunks('HMGET', holders, lost), stage)) do
+    local record = parse_record(each)
+    if record and record.message_id == message_id and record.token > my_token then
+      return true
+    end
+  end
+  return false
+end
+
+return {lost, is_cancelled(cancelled, message_id, now) and 1 or 0, is_superseded() and 1 or 0, milliseconds_left(pause)}
