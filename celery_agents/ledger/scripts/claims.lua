@@ -3,7 +3,8 @@
 -- A claim is one entry: in `holders`, agent task -> message that is in `sizes`; for other entries see records.lua. What is
 -- true of all claims of a message is kept once for the message, so that taking over, confirming and renewing cost the
 -- same for one agent task and for a thousand: in `queued` or, once a worker has taken it over, in `running`, until when
--- they last; in `sizes` how many there are, of each message and of all, see messages.lua; in `batches` which they were at most, in the order in which they came.
+-- they last; in `sizes` how many there are, of each message and of all, see messages.lua; in `batches` which they were
+-- at most, in the order in which they came.
 
 -- Messages whose claims one call clears away at most.
 local MESSAGES_PURGED_AT_ONCE = 5
