@@ -48,10 +48,10 @@ class Reporter:
 
     def __call__(self, done: int, failed: int) -> None:
         """Know that *done* agent tasks are through, of which *failed* FAILED."""
+        # Without the lock, which few agent tasks need: a report that is due is made after this, or another one follows.
         self._done, self._failed = done, failed
-        if (
-            done < self._total and not self._has_news
-        ):  # else the result follows, or this is in the report that is due
+        is_last = done >= self._total  # then the result follows
+        if not (is_last or self._has_news):
             with self._changed:
                 self._note_news()
 
