@@ -22,7 +22,7 @@ from encord.user_client import EncordUserClient
 from encord.workflow.stages.agent import AgentStage
 
 from celery_agents import sessions
-from celery_agents.gateway import connections
+from celery_agents.gateway import connections, kept
 from celery_agents.gateway.classify import classify
 from celery_agents.gateway.client import requests_settings
 from celery_agents.gateway.project import Gateway
@@ -235,7 +235,7 @@ def test_a_write_goes_over_a_connection_in_use_a_moment_ago(
     gateway = open_gateway(sandbox)
     set_priority(gateway)
     assert sandbox.connections == 1
-    monkeypatch.setattr(connections, "LONGEST_IDLE_FOR_WRITES", 0.0)
+    monkeypatch.setattr(kept, "LONGEST_IDLE_FOR_WRITES", 0.0)
     set_priority(gateway)
     assert sandbox.connections == 2
     read(gateway, gateway.agent_stage("Pre-label"))
