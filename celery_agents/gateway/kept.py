@@ -130,13 +130,12 @@ class _Kept:
         with suppress(BrokenPipeError):
             self.send(written)
         self.sock.settimeout(patience)
-        answer = self.response_class(self.sock, method=method)
-        try:
-            answer.begin()
-        except ConnectionError as error:
-            self.close()  # type: ignore[attr-defined]
-            raise StaleConnectionError(*error.args) from error
-        body = answer.read()
+        with self.response_class(self.sock, method=method) as answer:  # else an error would keep it open
+            try:
+                answer.begin()
+            except ConnectionError as error:
+                raise StaleConnectionError(*error.args) from error
+            body = answer.read()
         self._answers += 1
         if answer.will_close:
             self.close()  # type: ignore[attr-defined]
@@ -201,8 +200,9 @@ class _Adapter(HTTPAdapter):
 
     def _is_usual(self, request: requests.PreparedRequest, options: Mapping[str, Any]) -> bool:
         """Whether a request can be sent over a connection as it is, and needs no more than one answer."""
+        body: object = request.body
         return (
-            isinstance(request.body, str | bytes | None)
+            isinstance(body, str | bytes | None)
             and isinstance(options.get("timeout"), tuple)
             and not options.get("stream")
             and not (options.get("proxies") and select_proxy(str(request.url), options["proxies"]))
@@ -218,7 +218,7 @@ class _Adapter(HTTPAdapter):
             raise requests.ReadTimeout(error, request=request) from error
         except (OSError, http.client.HTTPException) as error:
             raise requests.ConnectionError(error, request=request) from error
-        response = self.build_response(request, answer)  # type: ignore[arg-type]  # of it status, reason and headers
+        response = self.build_response(request, answer)  # of which status, reason and headers are used
         response.raw = _body(answer, body)
         return response
 

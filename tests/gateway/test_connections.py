@@ -142,7 +142,8 @@ def test_they_are_kept_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def lease() -> AbstractContextManager[requests.Session]:
     """Ask for a session as the SDK does for a call of a client of ours."""
-    return querier.create_new_session(0, 0.2, requests_settings().connection_retries)
+    ours = requests_settings().connection_retries  # the first in a process puts our function in place
+    return querier.create_new_session(0, 0.2, ours)
 
 
 def test_the_session_that_was_used_last_is_the_next(sandbox: SandboxServer) -> None:
