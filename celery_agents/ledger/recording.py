@@ -174,5 +174,11 @@ class Recording(Part):
     def discard(self, task_uuids: Collection[UUID]) -> int:
         """Forget that these agent tasks failed or crashed, as before a replay; return how many failures there were."""
         keys = self.keys
-        call = calls.Discard(keys.failures, keys.failure_times, keys.crashes, keys.stages, packed(task_uuids))
+        call = calls.Discard(
+            store=keys.failures,
+            times=keys.failure_times,
+            crashes=keys.crashes,
+            stages=keys.stages,
+            task_uuids=packed(task_uuids),
+        )
         return int(self._connection.run(call))

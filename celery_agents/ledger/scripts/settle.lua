@@ -15,13 +15,14 @@ local my_token, newest = tonumber(token), redis.call('HGET', message, 'token')
 local is_mine = is_newest(newest, message_id, token)
 local present, head = whole(now), token .. ' ' .. whole(now) .. ' '
 local number_recorded, left_out = 0, {}
+local grouped  -- What GROUPED says, where it was changed.
 
 local function write_group(holder, kind, tasks, others)
   local name, number = holder .. ' ' .. stage, #tasks / 32
   local record = head .. kind .. ' ' .. message_id .. ' ' .. number .. '\n' .. tasks .. others
   redis.call('HSET', outcomes, name, record)
   redis.call('ZADD', outcome_times, present, name)
-  redis.call('HINCRBY', outcomes, GROUPED, number - 1)
+  grouped = redis.call('HINCRBY', outcomes, GROUPED, number - 1)
   number_recorded = number_recorded + number
 end
 
@@ -41,7 +42,7 @@ end
 
 -- How many agent tasks are known of beyond as many as shall be.
 local function excess_of_outcomes()
-  local grouped = tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
+  grouped = grouped or tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
   return redis.call('ZCARD', outcome_times) + grouped - most_outcomes
 end
 
