@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from celery_agents.ledger.records import TOLD_OUTSIDE, Settlement
-from celery_agents.ledger.scripts import packed
+from celery_agents.ledger.scripts import Packed, packed
 from celery_agents.messages import Outcome, TaskOutcome, tries
 
 #: Most agent tasks of one group. Who asks for one of them makes Redis read them all.
@@ -96,16 +96,25 @@ def _grouped(outcomes: Sequence[TaskOutcome], most: int) -> Group | None:
     return Group(outcomes[0], tasks, data, titles)
 
 
-def encode(groups: Iterable[Group], where: str) -> tuple[str, ...]:
-    """Return *groups* as ``settle.lua`` takes them, three texts for each; *where* is JSON."""
-    return tuple([part for group in groups for part in _encode(group, where)])
+def encode(
+    groups: Iterable[Group], where: str, known: tuple[tuple[UUID, ...], Packed] = ((), Packed(""))
+) -> tuple[str, ...]:
+    """Return *groups* as ``settle.lua`` takes them, three texts for each.
+
+    Args:
+        groups: The groups.
+        where: The worker, as JSON.
+        known: Agent tasks that are packed already.
+    """
+    return tuple([part for group in groups for part in _encode(group, where, known)])
 
 
-def _encode(group: Group, where: str) -> tuple[str, str, str]:
+def _encode(group: Group, where: str, known: tuple[tuple[UUID, ...], Packed]) -> tuple[str, str, str]:
+    tasks = known[1] if group.task_uuids == known[0] else packed(group.task_uuids)
     said = group.first.model_dump_json(exclude_defaults=True, exclude={*TOLD_OUTSIDE, "data_title"})[1:]
     rest = f'{"," if len(said) > 1 else ""}{said},"attempts":1,"where":{where}}}'
     following = f"{packed(group.data_hashes)}{rest}\n{_lines(group.titles)}\n"
-    return group.first.outcome.value, packed(group.task_uuids), following
+    return group.first.outcome.value, tasks, following
 
 
 def _lines(titles: Sequence[str]) -> str:

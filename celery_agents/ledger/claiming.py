@@ -74,7 +74,8 @@ class Claiming(Part):
 
         Not granted is what another message holds, and what an earlier delivery of this message has settled.
         """
-        id_, keys = plain_id(message_id), self.keys
+        id_, keys, tasks = plain_id(message_id), self.keys, packed(task_uuids)
+        self._taken = (tuple(task_uuids), tasks)
         call = calls.TakeOver(
             **self._about_claims(stage_uuid),
             message=keys.message(id_),
@@ -85,7 +86,7 @@ class Claiming(Part):
             ttl=milliseconds(ttl),
             crashes_kept=milliseconds(CRASHES_KEPT),
             longest=RECORD_LIMIT,
-            task_uuids=packed(task_uuids),
+            task_uuids=tasks,
         )
         reply = self._connection.run(call)
         if isinstance(reply, str):  # there is nothing else to tell

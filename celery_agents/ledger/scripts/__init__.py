@@ -25,7 +25,7 @@ Packed = NewType("Packed", str)
 def packed(uuids: Iterable[UUID]) -> Packed:
     """Return *uuids* as one text; thousands of arguments would cost more than what is done with them."""
     # Half of what each UUID's own hex costs.
-    return Packed(b"".join([each.int.to_bytes(16, "big") for each in uuids]).hex())
+    return Packed(b"".join([each.int.to_bytes(16) for each in uuids]).hex())
 
 
 @dataclass(frozen=True, slots=True)
