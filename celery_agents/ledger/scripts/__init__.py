@@ -40,7 +40,7 @@ class Script:
     has_rest: bool
 
 
-# Its subclasses are no dataclasses, though type checkers take them for some: to define one takes a third of a
+# Its subclasses are no dataclasses, though type checkers take them for some: to define one takes a fifth of a
 # millisecond, so that the thirty of them would be a quarter of what it takes to import the ledger.
 @dataclass_transform(eq_default=False, kw_only_default=True)
 class Call:
