@@ -60,7 +60,7 @@ def accept(work: Work, returned: Any, stage: AgentStage) -> None:
     step: Step = "answer"
     try:
         answer = read_answer(returned, stage)
-        chosen_by_bundle = work.staged.take_pathway()
+        chosen_by_bundle = work.staged.take_pathway() if work.has_staged else None
         if answer.pathway is None and chosen_by_bundle is not None:
             answer = read_answer(chosen_by_bundle, stage)
         step = "save"
@@ -71,5 +71,5 @@ def accept(work: Work, returned: Any, stage: AgentStage) -> None:
     else:
         work.pathway = answer.pathway
         work.priority = answer.priority
-        work.is_moved_by_agent = work.staged.has_moves
+        work.is_moved_by_agent = work.has_staged and work.staged.has_moves
         work.is_answered = True

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentPathway, AgentStage
 
 _STRUCT_FIELDS = ("pathway", "label_row", "label_row_priority")
+#: What a pathway is chosen by. A tuple: a union would be put together anew for each answer.
+_NAMES = (str, UUID)
 
 
 class Answer(NamedTuple):
@@ -37,13 +39,13 @@ def read_answer(returned: Any, stage: AgentStage) -> Answer:
             label_row=returned.label_row,
             priority=_priority(returned.label_row_priority),
         )
-    return Answer(pathway=_pathway(returned, stage))
+    return Answer(_pathway(returned, stage))
 
 
 def _pathway(chosen: Any, stage: AgentStage) -> AgentPathway | None:
     if chosen is None:
         return None
-    if not isinstance(chosen, str | UUID):
+    if not isinstance(chosen, _NAMES):
         raise AnswerError(
             f"The agent returned {_bounded_repr(chosen)}; return a pathway's name or UUID, a TaskAgentReturnStruct "
             f"or None. {_choices(stage)}"

@@ -86,6 +86,7 @@ class Execution:
 def admit(batch: Batch, encord: Gateway) -> list[Entry]:
     """Read the specs: a record for each agent task, an outcome for each spec that is none; duplicates are dropped."""
     entries: list[Entry] = []
+    new_bundle = encord.new_bundle
     seen = {outcome.task_uuid for outcome in batch.carry.outcomes}
     for raw in batch.specs:
         try:
@@ -95,7 +96,7 @@ def admit(batch: Batch, encord: Gateway) -> list[Entry]:
             continue
         if spec.uuid not in seen:
             seen.add(spec.uuid)
-            entries.append(Work(raw=raw, spec=spec, staged=encord.new_bundle()))
+            entries.append(Work(raw, spec, new_bundle))
     return entries
 
 

@@ -75,7 +75,7 @@ def _stage_priorities(works: Sequence[Work], encord: Gateway) -> None:
 
 def _save(works: Sequence[Work], encord: Gateway, is_about_everything: IsAboutEverything) -> None:
     def send(some: Sequence[Work]) -> None:
-        _insist(lambda: encord.send([work.staged for work in some]), encord)
+        _insist(lambda: encord.send([work.staged for work in some if work.has_staged]), encord)
 
     for work, error in isolate(works, send, is_about_everything):
         work.fail(error, "save")

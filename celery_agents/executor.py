@@ -249,6 +249,7 @@ class _Turns:
     def end(self, works: Sequence[Work]) -> None:
         for work in works:
             if work.is_answered:
+                work.let_inputs_go()
                 self.answered.append(work)
             elif not work.is_open:
                 work.let_go()

@@ -41,6 +41,11 @@ MOST_ATTEMPTS = 1_000_000
 ERRORS_TOLD = 20
 
 
+#: What a spec may come as. Tuples: a union would be put together anew for each spec.
+_TEXT = (str, bytes)
+_READABLE = (*_TEXT, Mapping)
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -76,14 +81,14 @@ class TaskSpec(_Wire):
             SpecError: It is too long, not JSON, not an object, or a field is missing or wrong; the
                 sentence names which.
         """
-        if not isinstance(raw, str | bytes | Mapping):
+        if not isinstance(raw, _READABLE):
             raise SpecError(
                 "A task spec is JSON text or a JSON object, as AgentTask.model_dump_json() gives it, "
                 f"not {type(raw).__name__}."
             )
         try:
             # A JSON object is written again: what cannot be written (a lone surrogate) could not be sent on either.
-            text = raw if isinstance(raw, str | bytes) else _json(raw)
+            text = raw if isinstance(raw, _TEXT) else _json(raw)
             size = _size(text)
             if max_bytes is None or size <= max_bytes:
                 return cls.model_validate_json(text)

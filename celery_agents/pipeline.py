@@ -57,6 +57,7 @@ class Pipeline:
         self._commits: deque[tuple[int, Future[None]]] = deque()
         self.uncommitted = 0  #: agent tasks in commits that were not waited for
         self._most_bytes = 0  #: of a window so far
+        self._most_ahead = READ_AHEAD  #: windows
         self._handed_out = 0  #: agent tasks
         self._began_at: float | None = None  #: when the first window was handed out
         self._waited = 0.0  #: for windows since then
@@ -75,7 +76,7 @@ class Pipeline:
     def _next_read(self) -> Window:
         asked_at = self._clock()
         window, reading = self._ahead[0]
-        self._most_bytes = max(self._most_bytes, _result(reading))
+        self._note_bytes(_result(reading))
         self._ahead.popleft()
         if self._began_at is None:
             self._began_at = self._clock()
@@ -85,11 +86,11 @@ class Pipeline:
 
     def keep_ahead(self, through: int) -> None:
         """Begin to read what is needed soon, now that so many agent tasks of those handed out are through."""
-        if not (self._waiting and self._overlaps) or len(self._ahead) >= self._most_ahead():
+        if not (self._waiting and self._overlaps) or len(self._ahead) >= self._most_ahead:
             return
         left = self._handed_out - through + sum(len(window) for window, _ in self._ahead)
         soon = LEAD_SECONDS * self._pace(through)
-        while self._waiting and left < soon and len(self._ahead) < self._most_ahead():
+        while self._waiting and left < soon and len(self._ahead) < self._most_ahead:
             left += len(self._waiting[0])
             self._begin_reading()
 
@@ -98,8 +99,9 @@ class Pipeline:
         began_at = self._clock() if self._began_at is None else self._began_at
         return through / max(self._clock() - began_at - self._waited, 1e-6)
 
-    def _most_ahead(self) -> int:
-        return max(1, min(READ_AHEAD, BYTES_AHEAD // max(self._most_bytes, 1)))
+    def _note_bytes(self, received: int) -> None:
+        self._most_bytes = max(self._most_bytes, received)
+        self._most_ahead = max(1, min(READ_AHEAD, BYTES_AHEAD // max(self._most_bytes, 1)))
 
     def _begin_reading(self) -> None:
         window = self._waiting.popleft()

@@ -86,6 +86,7 @@ def load(type_names: Collection[str], works: Sequence[Work], loading: Loading) -
 def _agent_tasks(works: Sequence[Work], loading: Loading) -> None:
     for work in works:
         work.values[AGENT_TASK] = loading.encord.agent_task(work.listed or work.spec, loading.stage)
+        work.listed = None
 
 
 def _same_for_all(type_name: str, value: Callable[[Gateway, AgentStage], Any]) -> None:

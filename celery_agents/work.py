@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ class Work:
 
     raw: object  #: the spec as it came
     spec: TaskSpec
-    staged: StagedBundle  #: the writes of its agent, held back
+    new_bundle: Callable[[], StagedBundle]  #: makes ``staged``
     values: dict[str | Plan, Any] = field(default_factory=dict)  #: injectable type -> value
     listed: TaskSpec | None = None  #: fresh from Encord, where it had to be asked for
     row: LabelRowV2 | None = None
@@ -40,6 +40,19 @@ class Work:
     is_saved: bool = False  #: nothing but its move is left to do
     outcome: TaskOutcome | None = None
     failure: Failure | None = None
+    _staged: StagedBundle | None = None
+
+    @property
+    def staged(self) -> StagedBundle:
+        """The writes of its agent, held back; made when they are asked for, as most agents leave writing to us."""
+        if self._staged is None:
+            self._staged = self.new_bundle()
+        return self._staged
+
+    @property
+    def has_staged(self) -> bool:
+        """Whether anybody has asked for ``staged``, and so may have put something in."""
+        return self._staged is not None
 
     @property
     def is_open(self) -> bool:
@@ -76,11 +89,14 @@ class Work:
             clear_frames(error)
             self.failure = Failure(error, step)
 
-    def let_go(self) -> None:
-        """Give up what its agent needed and wrote, now that it is decided: those that follow need the room."""
+    def let_inputs_go(self) -> None:
+        """Give up what its agent was called with, now that it is through: those that follow need the room."""
         self.values = {}
-        self.listed = self.row = None
-        self.staged.clear()
+
+    def let_go(self) -> None:
+        """Give up all that its agent needed and wrote, now that it is decided."""
+        self.let_inputs_go()
+        self.listed = self.row = self._staged = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from celery_agents import loop
 from celery_agents.agent import accept
 from celery_agents.calling.turns import Calls
 from celery_agents.dependencies import ahead
-from celery_agents.dependencies.resolve import CleanUp, CleanUpOnLoop, resolve, resolve_on_loop
+from celery_agents.dependencies.resolve import CleanUpOnLoop, clean_up_after, resolve, resolve_on_loop
 from celery_agents.work import Work
 
 
@@ -17,7 +17,7 @@ def run(work: Work, calls: Calls) -> None:
     """Call the agent on this thread."""
     plan = calls.agent.plan
     try:
-        with calls.watch.limit([work]), CleanUp() as stack:
+        with calls.watch.limit([work]), clean_up_after(plan) as stack:
             returned = awaited(plan.function(**resolve(plan, work.values, stack)))
     except (Exception, SystemExit) as error:
         note_failure(work, error)

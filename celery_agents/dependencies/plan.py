@@ -55,6 +55,7 @@ class Plan:
     key: Hashable  #: what the function is known by in all plans
     is_kept: bool = False  #: called once for the process, see ``resources``
     is_warm: bool = False  #: and that already when a worker process starts
+    has_dependencies: bool = True  #: besides provided types
 
     def warm(self) -> Iterator[Plan]:
         """Yield the plans in the tree below that are to be called when a worker process starts."""
@@ -149,7 +150,14 @@ class _Planner:
         needs = (a.source.needs if isinstance(a.source, Plan) else {a.source} for a in arguments)
         is_generator, is_async, call = kind_of(function)
         return Plan(
-            function, arguments, is_generator, frozenset().union(*needs), call, is_async, key_of(function)
+            function,
+            arguments,
+            is_generator,
+            frozenset().union(*needs),
+            call,
+            is_async,
+            key_of(function),
+            has_dependencies=any(isinstance(argument.source, Plan) for argument in arguments),
         )
 
     def _argument(self, parameter: Parameter, scope: Scope) -> Argument | None:

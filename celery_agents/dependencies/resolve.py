@@ -9,7 +9,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Hashable, Mapping
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, ExitStack
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    nullcontext,
+)
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -29,6 +35,14 @@ class CleanUp(ExitStack[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, where)
+
+
+_NOTHING: AbstractContextManager[ExitStack] = nullcontext(ExitStack())
+
+
+def clean_up_after(plan: Plan) -> AbstractContextManager[ExitStack]:
+    """Return a context in which ``resolve`` enters generators; they are left with it."""
+    return CleanUp() if plan.has_dependencies else _NOTHING
 
 
 class CleanUpOnLoop(AsyncExitStack[None]):

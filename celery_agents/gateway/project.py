@@ -32,8 +32,8 @@ from celery_agents.gateway.classify import (
     is_outage,
 )
 from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
-from celery_agents.gateway.connections import bytes_received
 from celery_agents.gateway.deferring import defer_row, defer_task
+from celery_agents.gateway.kept import bytes_received
 from celery_agents.gateway.listing import list_specs
 from celery_agents.gateway.permits import BEFORE_WORK, Permit, waiting_at_most
 from celery_agents.gateway.tasks import agent_task, move

@@ -15,6 +15,8 @@ from celery_agents.messages import TaskSpec
 
 #: Has what this SDK gives to agent tasks by default.
 _BLANK = AgentTask.model_construct()  # type: ignore[call-arg]  # see agent_task
+_DEFAULTS, _PRIVATE = vars(_BLANK), _BLANK.__pydantic_private__ or {}
+_STATUSES = {each.value: each for each in AgentTaskStatus}
 _put = object.__setattr__
 
 
@@ -24,10 +26,10 @@ def agent_task(spec: TaskSpec, stage: AgentStage) -> AgentTask:
     fields = _fields(spec)
     # All that an instance of a pydantic model has, see "BaseModel" in pydantic's reference. What was validated as a
     # spec needs no validation, and pydantic's ways to do without take more than twice as long as this.
-    _put(task, "__dict__", {**_BLANK.__dict__, **fields})
+    _put(task, "__dict__", {**_DEFAULTS, **fields})
     _put(task, "__pydantic_fields_set__", set(fields))
     _put(task, "__pydantic_extra__", None)
-    _put(task, "__pydantic_private__", {**(_BLANK.__pydantic_private__ or {}), **_surroundings(spec, stage)})
+    _put(task, "__pydantic_private__", {**_PRIVATE, **_surroundings(spec, stage)})
     return task
 
 
@@ -47,6 +49,8 @@ def _fields(spec: TaskSpec) -> dict[str, Any]:
 
 def _status(told: str | None) -> AgentTaskStatus:
     """Return a status. The SDK makes UNKNOWN of what it does not know; before it could, that stays as it was told."""
+    if told in _STATUSES:
+        return _STATUSES[told]
     try:
         return AgentTaskStatus(told)
     except ValueError:

@@ -32,7 +32,10 @@ class Asking(Part):
     def ask_sweep(self, stage_uuid: UUID, message_id: str, ttl: float) -> Asked:
         """Note that a stage is to be swept, by *message_id* unless there is a message for that already."""
         call = calls.AskSweep(
-            self.keys.asked(stage_uuid), plain_id(message_id), milliseconds(ttl), milliseconds(TRUSTED)
+            asked=self.keys.asked(stage_uuid),
+            message_id=plain_id(message_id),
+            ttl=milliseconds(ttl),
+            trusted=milliseconds(TRUSTED),
         )
         id_, is_sent = self._connection.run(call)
         return Asked(id_, bool(is_sent))
@@ -40,7 +43,9 @@ class Asking(Part):
     def confirm_sweep(self, stage_uuid: UUID, message_id: str, ttl: float) -> None:
         """Note that the message which ``ask_sweep`` named is in its queue."""
         key = self.keys.asked(stage_uuid)
-        self._connection.run(calls.ConfirmSweep(key, plain_id(message_id), milliseconds(ttl)))
+        self._connection.run(
+            calls.ConfirmSweep(asked=key, message_id=plain_id(message_id), ttl=milliseconds(ttl))
+        )
 
     def begin_sweep(self, stage_uuid: UUID) -> bool:
         """Take the mark away, to be called before anything is listed; return whether a sweep was still asked for."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from celery_agents.ledger.keys import Key
 from celery_agents.ledger.scripts import Call, Packed
 
 
-@dataclass(eq=False)
 class OnClaims(Call):
     """What is about the claims of a stage, see ``claims.lua``, and what their entries lead to, see ``records.lua``."""
 
@@ -22,7 +19,6 @@ class OnClaims(Call):
     stage: str
 
 
-@dataclass(eq=False)
 class Claim(OnClaims):
     """``rest`` are pairs of message id and packed agent tasks."""
 
@@ -32,7 +28,6 @@ class Claim(OnClaims):
     rest: tuple[str, ...]
 
 
-@dataclass(eq=False)
 class Confirm(OnClaims):
     """``rest`` are message ids."""
 
@@ -40,7 +35,6 @@ class Confirm(OnClaims):
     rest: tuple[str, ...]
 
 
-@dataclass(eq=False)
 class TakeOver(OnClaims):
     """Begin a delivery."""
 
@@ -55,7 +49,6 @@ class TakeOver(OnClaims):
     task_uuids: Packed
 
 
-@dataclass(eq=False)
 class NoteRunning(Call):
     """``task_uuid`` is empty between two agent tasks."""
 
@@ -69,7 +62,6 @@ class NoteRunning(Call):
     task_uuid: str
 
 
-@dataclass(eq=False)
 class NoteDeath(Call):
     """``how`` is a sentence."""
 
@@ -77,7 +69,6 @@ class NoteDeath(Call):
     how: str
 
 
-@dataclass(eq=False)
 class Hold(OnClaims):
     """Check and renew before a commit."""
 
@@ -90,7 +81,6 @@ class Hold(OnClaims):
     task_uuids: Packed
 
 
-@dataclass(eq=False)
 class Settle(OnClaims):
     """``singles`` and ``rest`` are what ``records`` and ``alike`` give of outcomes."""
 
@@ -111,7 +101,6 @@ class Settle(OnClaims):
     rest: tuple[str, ...]
 
 
-@dataclass(eq=False)
 class Release(OnClaims):
     """``message_id`` is empty for any; ``task_uuids`` may be empty for all of a message."""
 
@@ -120,19 +109,16 @@ class Release(OnClaims):
     task_uuids: Packed
 
 
-@dataclass(eq=False)
 class InFlight(OnClaims):
     """Count claims."""
 
 
-@dataclass(eq=False)
 class WhoHolds(OnClaims):
     """Read claims."""
 
     task_uuids: Packed
 
 
-@dataclass(eq=False)
 class LookUp(Call):
     """Read outcomes."""
 
@@ -145,7 +131,6 @@ class LookUp(Call):
     uuids: Packed
 
 
-@dataclass(eq=False)
 class Search(Call):
     """Read a page of *size* outcomes, and find some by their data hashes."""
 
@@ -159,7 +144,6 @@ class Search(Call):
     size: int
 
 
-@dataclass(eq=False)
 class FailuresOf(Call):
     """Read failures."""
 
@@ -171,7 +155,6 @@ class FailuresOf(Call):
     uuids: Packed
 
 
-@dataclass(eq=False)
 class ListFailures(Call):
     """``stage`` and ``error_type`` are empty for any."""
 
@@ -187,7 +170,6 @@ class ListFailures(Call):
     wanted: int
 
 
-@dataclass(eq=False)
 class Discard(Call):
     """Forget failures and crashes."""
 
@@ -198,7 +180,6 @@ class Discard(Call):
     task_uuids: Packed
 
 
-@dataclass(eq=False)
 class Pause(Call):
     """Pause a stage."""
 
@@ -206,7 +187,6 @@ class Pause(Call):
     ttl: int
 
 
-@dataclass(eq=False)
 class Permit(Call):
     """Ask to call Encord. Times are in microseconds."""
 
@@ -215,7 +195,6 @@ class Permit(Call):
     longest: int
 
 
-@dataclass(eq=False)
 class NotePace(Call):
     """Note how many microseconds a number of agent tasks took."""
 
@@ -225,7 +204,6 @@ class NotePace(Call):
     ttl: int
 
 
-@dataclass(eq=False)
 class Cancel(Call):
     """``rest`` are message ids."""
 
@@ -235,7 +213,6 @@ class Cancel(Call):
     rest: tuple[str, ...]
 
 
-@dataclass(eq=False)
 class IsCancelled(Call):
     """Read the mark."""
 
@@ -243,7 +220,6 @@ class IsCancelled(Call):
     message_id: str
 
 
-@dataclass(eq=False)
 class LockSweep(Call):
     """Take or renew the lock on sweeping a stage."""
 
@@ -252,7 +228,6 @@ class LockSweep(Call):
     ttl: int
 
 
-@dataclass(eq=False)
 class UnlockSweep(Call):
     """Give it back."""
 
@@ -260,7 +235,6 @@ class UnlockSweep(Call):
     holder: str
 
 
-@dataclass(eq=False)
 class AskSweep(Call):
     """Find or set the message that shall sweep a stage; a message sent less than *trusted* ago is on its way."""
 
@@ -270,7 +244,6 @@ class AskSweep(Call):
     trusted: int
 
 
-@dataclass(eq=False)
 class ConfirmSweep(Call):
     """Note that it was sent."""
 
@@ -279,7 +252,6 @@ class ConfirmSweep(Call):
     ttl: int
 
 
-@dataclass(eq=False)
 class Listen(Call):
     """Note that a worker listens."""
 
@@ -288,14 +260,12 @@ class Listen(Call):
     worker: str
 
 
-@dataclass(eq=False)
 class CountListeners(Call):
     """Count who listens."""
 
     listeners: Key
 
 
-@dataclass(eq=False)
 class Withdraw(OnClaims):
     """Take a message back."""
 

@@ -39,7 +39,7 @@ class Claiming(Part):
             ttl: How long a message may wait in its queue before a sweep may send its agent tasks once more.
             force: Take what others hold as well; what they are running is then not committed.
         """
-        unique = {id_: tuple(dict.fromkeys(uuids)) for id_, uuids in batches.items()}
+        unique = {id_: _each_once(uuids) for id_, uuids in batches.items()}
         call = calls.Claim(
             **self._about_claims(stage_uuid),
             cancelled=self.keys.cancelled,
@@ -74,7 +74,8 @@ class Claiming(Part):
 
         Not granted is what another message holds, and what an earlier delivery of this message has settled.
         """
-        id_, keys = plain_id(message_id), self.keys
+        id_, keys, tasks = plain_id(message_id), self.keys, packed(task_uuids)
+        self._taken = (tuple(task_uuids), tasks)
         call = calls.TakeOver(
             **self._about_claims(stage_uuid),
             message=keys.message(id_),
@@ -85,7 +86,7 @@ class Claiming(Part):
             ttl=milliseconds(ttl),
             crashes_kept=milliseconds(CRASHES_KEPT),
             longest=RECORD_LIMIT,
-            task_uuids=packed(task_uuids),
+            task_uuids=tasks,
         )
         reply = self._connection.run(call)
         if isinstance(reply, str):  # there is nothing else to tell
@@ -132,7 +133,7 @@ class Claiming(Part):
     def note_death(self, message_id: str, how: str) -> bool:
         """Note how the process of a message's delivery died, for the next one; return whether that can be of use."""
         message = self.keys.message(plain_id(message_id))
-        return bool(self._connection.run(calls.NoteDeath(message, bounded(how, DEATH_LIMIT))))
+        return bool(self._connection.run(calls.NoteDeath(message=message, how=bounded(how, DEATH_LIMIT))))
 
     def hold(
         self, stage_uuid: UUID, message_id: str, token: int, task_uuids: Sequence[UUID], ttl: float
@@ -203,3 +204,10 @@ class Claiming(Part):
             UUID(uuid): Claim(message_id, bool(is_queued), int(left) / 1000)
             for uuid, message_id, is_queued, left in groups(self._connection.run(call), 4)
         }
+
+
+def _each_once(uuids: Collection[UUID]) -> tuple[UUID, ...]:
+    # To hash a UUID is a call of Python, and nearly always there is none twice.
+    if len({uuid.int for uuid in uuids}) == len(uuids):
+        return tuple(uuids)
+    return tuple(dict.fromkeys(uuids))

@@ -75,7 +75,7 @@ def written(words: Sequence[str | int]) -> bytes:
     In one piece: redis-py sends what has more than 6 kB by itself, so that one call woke the server up three times, and
     that cost more than what the server then did.
     """
-    texts = [str(word) for word in words]
+    texts = [*map(str, words)]
     body = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
     if body.isascii():
         return f"*{len(texts)}\r\n{body}".encode()

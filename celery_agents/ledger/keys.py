@@ -34,6 +34,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NewType
 from uuid import UUID
 
@@ -55,7 +56,7 @@ def plain_id(message_id: str) -> str:
     return f"sha256:{hashlib.sha256(message_id.encode(errors='surrogatepass')).hexdigest()}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # a delivery needs some thirty keys, so each is written once
 class Keys:
     """The keys of one project.
 
@@ -65,7 +66,6 @@ class Keys:
 
     project_hash: UUID
     prefix: str = DEFAULT_PREFIX
-    _root: str = field(init=False, repr=False)
     #: Of each stage that was asked about: each message needs them several times.
     _of_claims: dict[UUID, dict[str, Key]] = field(
         init=False, repr=False, compare=False, default_factory=dict
@@ -74,8 +74,10 @@ class Keys:
     def __post_init__(self) -> None:
         if "{" in self.prefix or "}" in self.prefix:
             raise ValueError(f"A prefix of the ledger has no braces: {self.prefix!r}.")
-        # Written once: a delivery needs some thirty keys.
-        object.__setattr__(self, "_root", f"{self.prefix}:{{{self.project_hash}}}")
+
+    @cached_property
+    def _root(self) -> str:
+        return f"{self.prefix}:{{{self.project_hash}}}"
 
     def _key(self, *parts: str) -> Key:
         return Key(":".join((self._root, *parts)))
@@ -86,7 +88,7 @@ class Keys:
             self._of_claims[stage] = {name: self._key(name, stage.hex) for name in _CLAIMS}
         return self._of_claims[stage]
 
-    @property
+    @cached_property
     def holders_prefix(self) -> str:
         """What the keys of all stages' ``holders`` begin with."""
         return self._key("holders", "")
@@ -95,7 +97,7 @@ class Keys:
         """How often a message was taken over, and what it is on."""
         return self._key("message", message_id)
 
-    @property
+    @cached_property
     def cancelled(self) -> Key:
         """Which messages are cancelled."""
         return self._key("cancelled")
@@ -120,7 +122,7 @@ class Keys:
         """How long an agent task of a stage takes."""
         return self._key("pace", stage.hex)
 
-    @property
+    @cached_property
     def next_call(self) -> Key:
         """When Encord may be called next, under a rate limit."""
         return self._key("next-call")
@@ -129,32 +131,32 @@ class Keys:
         """Which workers listen to a queue."""
         return self._key("listeners", queue)
 
-    @property
+    @cached_property
     def crashes(self) -> Key:
         """How often agent tasks killed their worker."""
         return self._key("crashes")
 
-    @property
+    @cached_property
     def outcomes(self) -> Key:
         """Records of outcomes."""
         return self._key("outcomes")
 
-    @property
+    @cached_property
     def outcome_times(self) -> Key:
         """When each outcome was recorded."""
         return self._key("outcomes", "times")
 
-    @property
+    @cached_property
     def failures(self) -> Key:
         """Records of failures."""
         return self._key("failures")
 
-    @property
+    @cached_property
     def failure_times(self) -> Key:
         """When each failure was recorded."""
         return self._key("failures", "times")
 
-    @property
+    @cached_property
     def stages(self) -> Key:
         """The stages that have records."""
         return self._key("stages")

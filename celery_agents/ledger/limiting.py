@@ -29,6 +29,8 @@ class Limiting(Part):
             rate: Calls a second, of all who ask together.
             longest: Seconds until it holds, at most. What would take longer is not granted, and delays nobody else.
         """
-        call = calls.Permit(self.keys.next_call, round(1e6 / rate), round(longest * 1e6))
+        call = calls.Permit(
+            next_call=self.keys.next_call, apart=round(1e6 / rate), longest=round(longest * 1e6)
+        )
         is_granted, microseconds = self._connection.run(call)
         return Permit(bool(is_granted), microseconds / 1e6)

@@ -14,7 +14,9 @@ class Listening(Part):
 
     def listen(self, queue: str, worker: str, ttl: float) -> None:
         """Note that *worker* listens to *queue*; it counts for *ttl* seconds, unless it says so again."""
-        self._connection.run(calls.Listen(self._listeners(queue), milliseconds(ttl), plain_id(worker)))
+        self._connection.run(
+            calls.Listen(listeners=self._listeners(queue), ttl=milliseconds(ttl), worker=plain_id(worker))
+        )
 
     def stop_listening(self, queue: str, worker: str) -> None:
         """Note that *worker* listens to *queue* no more."""
@@ -22,7 +24,7 @@ class Listening(Part):
 
     def listeners(self, queue: str) -> int:
         """Return how many workers listen to *queue*, whether they are busy or not."""
-        return int(self._connection.run(calls.CountListeners(self._listeners(queue))))
+        return int(self._connection.run(calls.CountListeners(listeners=self._listeners(queue))))
 
     def withdraw(self, stage_uuid: UUID, message_id: str, ttl: float) -> bool:
         """Cancel a message and release its claims, where it waits in its queue; return whether that is so.

@@ -19,7 +19,11 @@ class Marking(Part):
     def pause(self, stage_uuid: UUID, seconds: float) -> float:
         """Pause a stage on all workers; of several pauses the longest counts. Return how long it is paused for."""
         return (
-            float(self._connection.run(calls.Pause(self.keys.pause(stage_uuid), milliseconds(seconds))))
+            float(
+                self._connection.run(
+                    calls.Pause(pause=self.keys.pause(stage_uuid), ttl=milliseconds(seconds))
+                )
+            )
             / 1000
         )
 
@@ -34,17 +38,29 @@ class Marking(Part):
         """
         ids = tuple(plain_id(each) for each in message_ids)
         if ids:
-            self._connection.run(calls.Cancel(self.keys.cancelled, milliseconds(ttl), MOST_CANCELLED, ids))
+            self._connection.run(
+                calls.Cancel(
+                    cancelled=self.keys.cancelled, ttl=milliseconds(ttl), most=MOST_CANCELLED, rest=ids
+                )
+            )
 
     def is_cancelled(self, message_id: str) -> bool:
         """Return whether a message is marked as cancelled."""
-        return bool(self._connection.run(calls.IsCancelled(self.keys.cancelled, plain_id(message_id))))
+        return bool(
+            self._connection.run(
+                calls.IsCancelled(cancelled=self.keys.cancelled, message_id=plain_id(message_id))
+            )
+        )
 
     def lock_sweep(self, stage_uuid: UUID, holder: str, ttl: float) -> bool:
         """Take the lock on sweeping a stage, or renew it; return whether *holder* has it."""
-        call = calls.LockSweep(self.keys.sweep(stage_uuid), plain_id(holder), milliseconds(ttl))
+        call = calls.LockSweep(
+            lock=self.keys.sweep(stage_uuid), holder=plain_id(holder), ttl=milliseconds(ttl)
+        )
         return bool(self._connection.run(call))
 
     def unlock_sweep(self, stage_uuid: UUID, holder: str) -> bool:
         """Give the lock on sweeping a stage back; return whether *holder* had it."""
-        return bool(self._connection.run(calls.UnlockSweep(self.keys.sweep(stage_uuid), plain_id(holder))))
+        return bool(
+            self._connection.run(calls.UnlockSweep(lock=self.keys.sweep(stage_uuid), holder=plain_id(holder)))
+        )

@@ -18,7 +18,9 @@ class Pacing(Part):
     def note_pace(self, stage_uuid: UUID, number: int, seconds: float) -> None:
         """Note how long so many agent tasks took together, in one message."""
         key = self.keys.pace(stage_uuid)
-        self._connection.run(calls.NotePace(key, round(seconds * 1e6), number, milliseconds(PACE_KEPT)))
+        self._connection.run(
+            calls.NotePace(pace=key, took=round(seconds * 1e6), number=number, ttl=milliseconds(PACE_KEPT))
+        )
 
     def pace(self, stage_uuid: UUID) -> float | None:
         """Return how many seconds an agent task of a stage takes, of late and on average; None where nobody knows.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from celery_agents.ledger.connection import Connection
 from celery_agents.ledger.keys import Keys, plain_id
-from celery_agents.ledger.scripts import packed
+from celery_agents.ledger.scripts import Packed, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Part:
     keys: Keys
     retention: Retention
     _connection: Connection
+    #: The agent tasks that were taken over last, and their text: most deliveries settle what they began with.
+    _taken: tuple[tuple[UUID, ...], Packed] = ((), Packed(""))
 
     def _about_claims(self, stage_uuid: UUID) -> dict[str, Any]:
         """Return the fields of ``calls.OnClaims``."""

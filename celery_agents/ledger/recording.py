@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,11 @@ from celery_agents.redaction import bounded
 FEWEST_GROUPS = 10
 #: How many records of outcomes are searched in one round trip: a millisecond or two of Redis.
 PAGE = 300
+
+
+@lru_cache(maxsize=16)  # a process is one worker's, but for tests
+def _as_json(where: str) -> str:
+    return json.dumps(bounded(where, 200))
 
 
 class Recording(Part):
@@ -53,7 +59,7 @@ class Recording(Part):
             The agent tasks whose outcomes were left out, and the message that decides about each: another one, or this
             one by a newer delivery.
         """
-        id_, place = plain_id(message_id), json.dumps(bounded(where, 200))
+        id_, place = plain_id(message_id), _as_json(where)
         most = min(alike.MOST_ALIKE, self.retention.outcomes // FEWEST_GROUPS)
         singles, grouped = alike.sort_out(settlements, max(most, 1))
         call = calls.Settle(
@@ -63,7 +69,7 @@ class Recording(Part):
             token=str(token),
             is_last=is_last,
             singles=records.encode(singles, id_, place),
-            rest=alike.encode(grouped, place),
+            rest=alike.encode(grouped, place, self._taken),
         )
         left_out = groups(self._connection.run(call), 2)
         return {UUID(uuid): message_id if by == id_ else by for uuid, by in left_out}
@@ -174,5 +180,11 @@ class Recording(Part):
     def discard(self, task_uuids: Collection[UUID]) -> int:
         """Forget that these agent tasks failed or crashed, as before a replay; return how many failures there were."""
         keys = self.keys
-        call = calls.Discard(keys.failures, keys.failure_times, keys.crashes, keys.stages, packed(task_uuids))
+        call = calls.Discard(
+            store=keys.failures,
+            times=keys.failure_times,
+            crashes=keys.crashes,
+            stages=keys.stages,
+            task_uuids=packed(task_uuids),
+        )
         return int(self._connection.run(call))

@@ -314,7 +314,7 @@ def started(port: int) -> ValkeyServer:
 
 
 def test_what_may_have_killed_a_delivery_is_suspected_and_nothing_else(bench: Bench, ledger: Ledger) -> None:
-    works = [Work(spec, TaskSpec.decode(spec), StagedBundle()) for spec in bench.specs]
+    works = [Work(spec, TaskSpec.decode(spec), StagedBundle) for spec in bench.specs]
     stage_uuid = bench.stage.uuid
     died, dying, careful = (Ledgered(ledger, "message", f"worker{number}") for number in (1, 2, 3))
     died.begin(works, stage_uuid)

@@ -22,7 +22,7 @@ from encord.user_client import EncordUserClient
 from encord.workflow.stages.agent import AgentStage
 
 from celery_agents import sessions
-from celery_agents.gateway import connections
+from celery_agents.gateway import connections, kept
 from celery_agents.gateway.classify import classify
 from celery_agents.gateway.client import requests_settings
 from celery_agents.gateway.project import Gateway
@@ -142,7 +142,8 @@ def test_they_are_kept_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def lease() -> AbstractContextManager[requests.Session]:
     """Ask for a session as the SDK does for a call of a client of ours."""
-    return querier.create_new_session(0, 0.2, requests_settings().connection_retries)
+    ours = requests_settings().connection_retries  # the first in a process puts our function in place
+    return querier.create_new_session(0, 0.2, ours)
 
 
 def test_the_session_that_was_used_last_is_the_next(sandbox: SandboxServer) -> None:
@@ -235,7 +236,7 @@ def test_a_write_goes_over_a_connection_in_use_a_moment_ago(
     gateway = open_gateway(sandbox)
     set_priority(gateway)
     assert sandbox.connections == 1
-    monkeypatch.setattr(connections, "LONGEST_IDLE_FOR_WRITES", 0.0)
+    monkeypatch.setattr(kept, "LONGEST_IDLE_FOR_WRITES", 0.0)
     set_priority(gateway)
     assert sandbox.connections == 2
     read(gateway, gateway.agent_stage("Pre-label"))

@@ -216,11 +216,15 @@ class Walk:
         assert said == expected, "\n".join([*self.trace, f"but the model says {expected}"])
 
     def claim(self) -> None:
-        message_id, tasks, force = self.random.choice(MESSAGES), self.tasks(), self.random.random() < 0.2
-        said = set(self.ledger.claim(STAGE, {message_id: tasks}, TTL, force=force).granted[message_id])
-        self.agree(
-            f"claim {message_id} {tasks} {force}", said, self.model.claim(message_id, tasks, force=force)
-        )
+        message_ids = self.random.sample(MESSAGES, self.random.randint(1, len(MESSAGES)))
+        batches, force = {each: self.tasks() for each in message_ids}, self.random.random() < 0.2
+        granted = self.ledger.claim(STAGE, batches, TTL, force=force).granted
+        said = {message_id: set(tasks) for message_id, tasks in granted.items()}
+        expected = {
+            message_id: self.model.claim(message_id, tasks, force=force)
+            for message_id, tasks in batches.items()
+        }
+        self.agree(f"claim {batches} {force}", said, expected)
 
     def take_over(self) -> None:
         message_id, tasks = self.random.choice(MESSAGES), self.tasks()

@@ -110,6 +110,26 @@ def test_what_was_claimed_in_part_is_known_as_just_that(site: Site) -> None:
     assert ledger.take_over(STAGE, "b", tasks[1:], TTL).granted == {*tasks[1:]}
 
 
+def test_a_message_that_has_settled_something_may_claim_what_nobody_had(site: Site) -> None:
+    ledger, settled, more = site.ledger, some(2), some(2)
+    settle_all(ledger, "a", settled)
+    assert ledger.claim(STAGE, {"a": more}, TTL).granted == {"a": tuple(more)}
+    assert_in_order(site, STAGE)
+    assert ledger.who_holds(STAGE, [*settled, *more]).keys() == {*more}
+    assert outcomes_of(ledger, [settled, more]) == {*settled}
+
+
+def test_new_messages_and_others_are_claimed_for_in_one_call(site: Site) -> None:
+    ledger, (first, second, third, fourth) = site.ledger, some(4)
+    ledger.claim(STAGE, {"a": [first]}, TTL)
+    batches = {"b": [second], "empty": [], "a": [third], "c": [first, second, fourth]}
+    claimed = ledger.claim(STAGE, batches, TTL)
+    assert claimed.granted == {"b": (second,), "empty": (), "a": (third,), "c": (fourth,)}
+    assert claimed.held_by_others == {first: "a", second: "b"}
+    assert ledger.in_flight(STAGE) == 4
+    assert_in_order(site, STAGE)
+
+
 def test_all_that_was_claimed_may_be_settled_with_more(site: Site) -> None:
     ledger, tasks, others, another = site.ledger, some(2), some(3), some(1)[0]
     token = claimed(ledger, tasks).token
@@ -139,6 +159,31 @@ def test_older_outcomes_make_room(site: Site, makes_room: str) -> None:
     assert site.client.zcard(ledger.keys.outcome_times) == 10
     assert site.client.hlen(ledger.keys.claims(STAGE)["holders"]) == 20
     assert_in_order(site, STAGE)
+
+
+def test_a_lower_number_of_outcomes_makes_many_go_at_once(site: Site) -> None:
+    ledger = site.ledger
+    batches = [some(2) for _ in range(30)]
+    for number, tasks in enumerate(batches):
+        settle_all(ledger, f"old-{number}", tasks)
+    ledger.retention = Retention(outcomes=20)
+    new = some(2)
+    settle_all(ledger, "new", new)
+    kept = [*batches[-9:], new]
+    assert outcomes_of(ledger, [*batches, new]) == {each for tasks in kept for each in tasks}
+    assert_in_order(site, STAGE)
+
+
+def test_outcomes_that_were_lost_are_not_counted_for_long(site: Site) -> None:
+    ledger, (first, second, third) = site.ledger, (some(2) for _ in range(3))
+    for number in range(30):
+        settle_all(ledger, f"old-{number}", some(2))
+    site.client.delete(ledger.keys.outcome_times)
+    ledger.retention = Retention(outcomes=20)
+    for number, tasks in enumerate([first, second, third]):
+        settle_all(ledger, f"new-{number}", tasks)
+    assert outcomes_of(ledger, [first, second, third]) >= {*second, *third}
+    assert ledger.in_flight(STAGE) == 0
 
 
 def settle_all(ledger: Ledger, message_id: str, tasks: list[UUID]) -> None:

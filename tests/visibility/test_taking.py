@@ -102,14 +102,17 @@ def die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.parametrize("encoding", ["base64", None], ids=str)
 def test_what_is_noted_as_it_is_taken_is_not_noted_again(
-    database: Redis, monkeypatch: pytest.MonkeyPatch
+    database: Redis, monkeypatch: pytest.MonkeyPatch, encoding: str | None
 ) -> None:
+    monkeypatch.setattr(virtual.Channel, "body_encoding", encoding)
+    monkeypatch.setattr(redis.QoS, "append", die)
+    payloads = ["one", 2, "", ["\\", '"', '\\"'], {"body": "three"}]
     with desk(database, "q") as reading:
-        monkeypatch.setattr(redis.QoS, "append", die)
-        for payload in ("one", "two"):
+        for payload in payloads:
             reading.send(payload, "q")
-        assert reading.receive_all(2) == ["one", "two"]
+        assert reading.receive_all(len(payloads)) == payloads
     assert database.keys("unacked*") == []
 
 

@@ -44,8 +44,8 @@ end
 
 local function lead(uuids, holder)
   local entries = {}
-  for i, uuid in ipairs(uuids) do
-    entries[2 * i - 1], entries[2 * i] = uuid, holder
+  for i = 1, #uuids do
+    entries[2 * i - 1], entries[2 * i] = uuids[i], holder
   end
   in_chunks('HSET', holders, entries)
 end

@@ -90,9 +90,9 @@ end
 
 -- Of agent tasks those whose entries say what they are expected to say.
 local function led_by(holder, uuids, key)
-  local led = {}
-  for i, current in ipairs(in_chunks('HMGET', key, uuids)) do
-    if current == holder then
+  local led, current = {}, in_chunks('HMGET', key, uuids)
+  for i = 1, #current do
+    if current[i] == holder then
       led[#led + 1] = uuids[i]
     end
   end

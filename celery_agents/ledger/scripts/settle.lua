@@ -15,13 +15,14 @@ local my_token, newest = tonumber(token), redis.call('HGET', message, 'token')
 local is_mine = is_newest(newest, message_id, token)
 local present, head = whole(now), token .. ' ' .. whole(now) .. ' '
 local number_recorded, left_out = 0, {}
+local grouped  -- What GROUPED says, where it was changed.
 
 local function write_group(holder, kind, tasks, others)
   local name, number = holder .. ' ' .. stage, #tasks / 32
   local record = head .. kind .. ' ' .. message_id .. ' ' .. number .. '\n' .. tasks .. others
   redis.call('HSET', outcomes, name, record)
   redis.call('ZADD', outcome_times, present, name)
-  redis.call('HINCRBY', outcomes, GROUPED, number - 1)
+  grouped = redis.call('HINCRBY', outcomes, GROUPED, number - 1)
   number_recorded = number_recorded + number
 end
 
@@ -41,7 +42,7 @@ end
 
 -- How many agent tasks are known of beyond as many as shall be.
 local function excess_of_outcomes()
-  local grouped = tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
+  grouped = grouped or tonumber(redis.call('HGET', outcomes, GROUPED) or 0) or 0
   return redis.call('ZCARD', outcome_times) + grouped - most_outcomes
 end
 
@@ -235,35 +236,43 @@ local function forget_group(name)
   return group.number
 end
 
--- The oldest names beyond an age or a number of names, not too many at once, and how many of them are too old.
-local function superfluous(times, kept, excess)
-  local budget = number_recorded + PURGED_AT_ONCE
-  local old = too_old(times, kept, budget)
-  excess = math.min(excess, budget)
-  return excess > #old and redis.call('ZRANGE', times, 0, excess - 1) or old, #old
-end
-
 local function forget(store, times, names)
   in_chunks('ZREM', times, names)
   in_chunks('HDEL', store, names)
 end
 
 local function trim_outcomes()
-  local excess = excess_of_outcomes()
-  local names, number_old = superfluous(outcome_times, outcomes_kept, excess)
-  local forgotten, number = {}, 0
-  for i, name in ipairs(names) do
-    if number < (i <= number_old and number_recorded + PURGED_AT_ONCE or excess) then
-      forgotten[i] = name
+  local budget = number_recorded + PURGED_AT_ONCE
+  local excess, forgotten, number = excess_of_outcomes(), {}, 0
+  local function forget_oldest(names, most)
+    for _, name in ipairs(names) do
+      if number >= most then
+        return
+      end
+      forgotten[#forgotten + 1] = name
       number = number + (is_group(name) and forget_group(name) or 1)
     end
+  end
+  forget_oldest(too_old(outcome_times, outcomes_kept, budget), budget)
+  local most = math.min(excess, budget)
+  while number < most do
+    -- A few at a time: the oldest is often a group that makes room enough.
+    local names = redis.call('ZRANGE', outcome_times, #forgotten, #forgotten + 9)
+    if #names == 0 then
+      -- Less is there than was counted, as where Redis was short of memory: it is counted anew.
+      redis.call('HDEL', outcomes, GROUPED)
+      break
+    end
+    forget_oldest(names, most)
   end
   forget(outcomes, outcome_times, forgotten)
 end
 
 local function trim_failures()
-  local excess = redis.call('ZCARD', failure_times) - most_failures
-  forget(failures, failure_times, (superfluous(failure_times, failures_kept, excess)))
+  local budget = number_recorded + PURGED_AT_ONCE
+  local excess = math.min(redis.call('ZCARD', failure_times) - most_failures, budget)
+  local old = too_old(failure_times, failures_kept, budget)
+  forget(failures, failure_times, excess > #old and redis.call('ZRANGE', failure_times, 0, excess - 1) or old)
 end
 
 -- ------------------------------------------------------------------------------------------------------ the end

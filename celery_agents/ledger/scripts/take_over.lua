@@ -5,13 +5,17 @@
 local microseconds, now = clock()
 
 local function begin(token, deliveries)
-  redis.call('HSET', message, 'token', whole(token), 'deliveries', whole(deliveries))
-  expire_no_sooner(message, ttl + MESSAGE_KEPT)
+  redis.call('HSET', message, 'token', whole(token), 'deliveries', deliveries)
+end
+
+-- Nobody knows anything of the message but its claims, and nothing stands in its way.
+local function is_unmarked()
+  return redis.call('EXISTS', message, crashes, pause, cancelled) == 0
+    or redis.call('EXISTS', message, crashes, pause) == 0 and not is_cancelled(cancelled, message_id, now)
 end
 
 -- Usually a message is delivered for the first time, and is given what was claimed for it: all of it, in that order.
-if has_just(message_id, task_uuids) and redis.call('EXISTS', message, crashes, pause) == 0
-  and not is_cancelled(cancelled, message_id, now) then
+if has_just(message_id, task_uuids) and is_unmarked() then
   keep(running, message_id, now, ttl)
   redis.call('ZREM', queued, message_id)
   -- What a claim wrote lasts for a day at least. For longer, all of it was seen to when `running` was last.
@@ -19,6 +23,7 @@ if has_just(message_id, task_uuids) and redis.call('EXISTS', message, crashes, p
     expire_claims(ttl)
   end
   begin(microseconds, 1)
+  redis.call('PEXPIRE', message, whole(ttl + MESSAGE_KEPT + EXPIRY_SPARED))  -- It is new.
   return whole(microseconds)
 end
 
@@ -87,5 +92,6 @@ end
 
 local deliveries = (tonumber(earlier[2] or 0) or 0) + 1
 begin(token, deliveries)
+expire_no_sooner(message, ttl + MESSAGE_KEPT)
 return {whole(token), deliveries, suspect, presentable(death, longest), is_cancelled(cancelled, message_id, now) and 1 or 0,
         milliseconds_left(pause), refused, counts, settled}
