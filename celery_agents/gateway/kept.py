@@ -33,6 +33,9 @@ from celery_agents.deadlines import BoundedResponse, seconds_left
 #: Seconds after which a write gets a new connection: less than the shortest that servers keep theirs for (gunicorn: 2).
 LONGEST_IDLE_FOR_WRITES = 1.0
 
+#: Longest body that is written in one piece with what comes before it, which takes a copy.
+LONGEST_IN_ONE_PIECE = 1024**2
+
 #: How a request of the legacy API that only reads begins, see ``encord.http.request.Request``: all are POST.
 _LEGACY_READ = re.compile(r'\{"query_type": "\w+", "query_method": "GET"')
 
@@ -203,6 +206,7 @@ class _Adapter(HTTPAdapter):
         body: object = request.body
         return (
             isinstance(body, str | bytes | None)
+            and len(body or "") <= LONGEST_IN_ONE_PIECE
             and isinstance(options.get("timeout"), tuple)
             and not options.get("stream")
             and not (options.get("proxies") and select_proxy(str(request.url), options["proxies"]))

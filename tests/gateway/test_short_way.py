@@ -208,12 +208,16 @@ def test_what_is_asked_for_besides_goes_the_long_way(
     assert len(ways) == 2
 
 
-def test_a_body_that_is_not_at_hand_goes_the_long_way(session: KeptSession, ways: list[str]) -> None:
+@pytest.mark.parametrize("body", [b"long" * 300_000, io.BytesIO(b"not at hand")], ids=["long", "not at hand"])
+def test_bodies_that_are_not_as_usual_go_the_long_way(
+    session: KeptSession, ways: list[str], body: bytes | io.BytesIO
+) -> None:
+    sent = body.getvalue() if isinstance(body, io.BytesIO) else body
     with serving(answer(), answer()) as server:
         call(session, server.url)
-        call(session, server.url, "POST", data=io.BytesIO(b"what"))
+        call(session, server.url, "POST", data=body)
     assert ways == ["GET", "POST"]
-    assert server.requests[-1].endswith(b"what")
+    assert server.requests[-1].endswith(sent)
 
 
 def test_headers_may_be_bytes(session: KeptSession) -> None:
