@@ -32,7 +32,14 @@ SEED = uuid.uuid4().int % 2**32
 def serving(web: Any) -> Iterator[str]:
     """Serve an application on a free port; give its address."""
     config = uvicorn.Config(
-        web, host="127.0.0.1", port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
+        web,
+        host="127.0.0.1",
+        port=0,
+        log_level="warning",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        # On a busy machine a connection may lie idle for longer than uvicorn keeps one, and be closed under a request.
+        timeout_keep_alive=60,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="web", daemon=True)
