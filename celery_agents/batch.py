@@ -87,15 +87,16 @@ def admit(batch: Batch, encord: Gateway) -> list[Entry]:
     """Read the specs: a record for each agent task, an outcome for each spec that is none; duplicates are dropped."""
     entries: list[Entry] = []
     new_bundle = encord.new_bundle
-    seen = {outcome.task_uuid for outcome in batch.carry.outcomes}
+    # As numbers: to hash or compare a UUID is a call of Python.
+    seen = {outcome.task_uuid.int for outcome in batch.carry.outcomes if outcome.task_uuid}
     for raw in batch.specs:
         try:
             spec = TaskSpec.decode(raw, batch.max_spec_bytes)
         except SpecError as error:
             entries.append(_unreadable(raw, error, batch.attempt))
             continue
-        if spec.uuid not in seen:
-            seen.add(spec.uuid)
+        if spec.uuid.int not in seen:
+            seen.add(spec.uuid.int)
             entries.append(Work(raw, spec, new_bundle))
     return entries
 

@@ -117,7 +117,7 @@ def _move(
 
 
 def _proceed(works: Sequence[Work], stage: AgentStage, encord: Gateway) -> None:
-    encord.proceed(stage, {work.spec.uuid: work.pathway.uuid for work in works if work.pathway})
+    encord.proceed(stage, [(work.spec.uuid, work.pathway.uuid) for work in works if work.pathway])
 
 
 def _move_those_still_there(

@@ -290,9 +290,11 @@ class _Turns:
 def _refuse_strangers(works: Sequence[Work], stage: AgentStage, project_hash: UUID) -> None:
     """A spec that says where it belongs must belong here; one made by hand need not say."""
     here = f"not for {stage.title!r} ({stage.uuid}) of project {project_hash}"
+    # Numbers, see `batch.admit`.
+    project, own = project_hash.int, stage.uuid.int
     for work in works:
         spec = work.spec
-        if spec.project_hash is not None and spec.project_hash != project_hash:
+        if spec.project_hash is not None and spec.project_hash.int != project:
             work.fail(SpecError(f"This spec is for project {spec.project_hash}, {here}."), "spec")
-        elif spec.stage_uuid is not None and spec.stage_uuid != stage.uuid:
+        elif spec.stage_uuid is not None and spec.stage_uuid.int != own:
             work.fail(SpecError(f"This spec is for stage {spec.stage_uuid}, {here}."), "spec")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from encord.workflow.stages.agent import AgentPathway
 
     from celery_agents.dependencies.plan import Plan
+    from celery_agents.gateway.listing import Listed
     from celery_agents.gateway.staging import StagedBundle
     from celery_agents.messages import Outcome, Step, TaskError, TaskOutcome, TaskSpec
     from celery_agents.progress import Progress
@@ -30,7 +31,7 @@ class Work:
     spec: TaskSpec
     new_bundle: Callable[[], StagedBundle]  #: makes ``staged``
     values: dict[str | Plan, Any] = field(default_factory=dict)  #: injectable type -> value
-    listed: TaskSpec | None = None  #: fresh from Encord, where it had to be asked for
+    listed: Listed | None = None  #: fresh from Encord, where it had to be asked for
     row: LabelRowV2 | None = None
     pathway: AgentPathway | None = None  #: where its agent sends it
     priority: float | None = None

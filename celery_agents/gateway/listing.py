@@ -6,9 +6,10 @@ more than ten times as long as this. Whoever needs an ``AgentTask`` makes one of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -45,6 +46,23 @@ class _ListedSpec(TaskSpec):
     updated_at: _Instant
 
 
+@dataclass(kw_only=True)
+class Listed:
+    """What Encord tells of an agent task, under the names of ``AgentTask``: less than a spec, and sooner made."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(alias_generator=to_camel)
+
+    uuid: UUID
+    created_at: _Instant
+    updated_at: _Instant
+    status: str | None = None
+    data_hash: UUID
+    data_title: str
+    label_branch_name: str
+    assignee: str | None = None
+    last_actioned_by: str | None = None
+
+
 class _Filters(TasksQueryParams):
     """The arguments of ``AgentStage.get_tasks``, under the names of the request."""
 
@@ -74,7 +92,14 @@ def list_specs(stage: AgentStage, **filters: Any) -> Iterator[TaskSpec]:
         stage: The stage.
         filters: Those of ``AgentStage.get_tasks``; each a list, but for ``data_title``.
     """
-    # Its annotation wants a type that the SDK's own stages yield.
-    type_: Any = _ListedSpec
-    listed = stage._workflow_client.get_tasks(stage.uuid, _Filters(**filters), type_=type_)  # noqa: SLF001
-    return cast("Iterator[TaskSpec]", iter(listed))
+    return _listed(stage, _ListedSpec, _Filters(**filters))
+
+
+def look_up(stage: AgentStage, data_hashes: Sequence[UUID]) -> Iterator[Listed]:
+    """Yield what waits at *stage* of these data units."""
+    return _listed(stage, Listed, _Filters(data_hash=data_hashes))
+
+
+def _listed(stage: AgentStage, kind: Any, filters: _Filters) -> Iterator[Any]:
+    # The SDK's annotation wants a type that its own stages yield.
+    return iter(stage._workflow_client.get_tasks(stage.uuid, filters, type_=kind))  # noqa: SLF001

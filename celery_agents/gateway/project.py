@@ -34,7 +34,7 @@ from celery_agents.gateway.classify import (
 from celery_agents.gateway.client import CALL_TIMEOUT, bounded, key_variable, open_client
 from celery_agents.gateway.deferring import defer_row, defer_task
 from celery_agents.gateway.kept import bytes_received
-from celery_agents.gateway.listing import list_specs
+from celery_agents.gateway.listing import Listed, list_specs, look_up
 from celery_agents.gateway.permits import BEFORE_WORK, Permit, waiting_at_most
 from celery_agents.gateway.tasks import agent_task, move
 from celery_agents.messages import TaskSpec
@@ -165,19 +165,19 @@ class Gateway:
         yield from stage.get_tasks(**filters)
 
     @waiting_at_most(BEFORE_WORK)
-    def tasks_at(self, stage: AgentStage, data_hashes: Iterable[UUID]) -> dict[UUID, TaskSpec]:
-        """Return the specs of those agent tasks of these data units that are at *stage* now, by their UUID."""
+    def tasks_at(self, stage: AgentStage, data_hashes: Iterable[UUID]) -> dict[UUID, Listed]:
+        """Return those agent tasks of these data units that are at *stage* now, by their UUID."""
         hashes = list(dict.fromkeys(data_hashes))
         # An empty filter would mean the whole stage: range() yields nothing for it.
         return {
             task.uuid: task
             for start in range(0, len(hashes), HASHES_PER_REQUEST)
-            for task in list_specs(stage, data_hash=hashes[start : start + HASHES_PER_REQUEST])
+            for task in look_up(stage, hashes[start : start + HASHES_PER_REQUEST])
         }
 
-    def agent_task(self, spec: TaskSpec, stage: AgentStage) -> AgentTask:
-        """Rebuild the agent task that *spec* was made from, able to ``proceed`` like one from ``get_tasks``."""
-        return agent_task(spec, stage)
+    def agent_task(self, known: TaskSpec | Listed, stage: AgentStage) -> AgentTask:
+        """Make the agent task of which this is known, able to ``proceed`` like one from ``get_tasks``."""
+        return agent_task(known, stage)
 
     @waiting_at_most(BEFORE_WORK)
     def label_rows(self, specs: Sequence[TaskSpec], options: Mapping[str, Any]) -> dict[UUID, LabelRowV2]:
@@ -266,11 +266,11 @@ class Gateway:
         """Send the label saves, priorities and other writes of several agent tasks, then moves of their own."""
         staging.send(staged)
 
-    def proceed(self, stage: AgentStage, moves: Mapping[UUID, UUID]) -> None:
+    def proceed(self, stage: AgentStage, moves: Iterable[tuple[UUID, UUID]]) -> None:
         """Move agent tasks along pathways with one request, all or nothing.
 
         Args:
             stage: Where they are.
-            moves: Agent task UUID -> pathway UUID.
+            moves: UUIDs of agent tasks, each with that of its pathway.
         """
         move(stage, moves)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from encord.issues.issue_client import TaskIssues
 from encord.workflow.common import WorkflowAction
 from encord.workflow.stages.agent import AgentStage, AgentTask, AgentTaskStatus
 
+from celery_agents.gateway.listing import Listed
 from celery_agents.messages import TaskSpec
 
 #: Has what this SDK gives to agent tasks by default.
@@ -20,16 +20,16 @@ _STATUSES = {each.value: each for each in AgentTaskStatus}
 _put = object.__setattr__
 
 
-def agent_task(spec: TaskSpec, stage: AgentStage) -> AgentTask:
-    """Return the agent task that *spec* was made from, able to ``proceed`` like one from ``get_tasks``."""
+def agent_task(known: TaskSpec | Listed, stage: AgentStage) -> AgentTask:
+    """Return the agent task of which this is known, able to ``proceed`` like one from ``get_tasks``."""
     task = AgentTask.__new__(AgentTask)
-    fields = _fields(spec)
+    fields = vars(known) if isinstance(known, Listed) else _fields(known)
     # All that an instance of a pydantic model has, see "BaseModel" in pydantic's reference. What was validated as a
     # spec needs no validation, and pydantic's ways to do without take more than twice as long as this.
-    _put(task, "__dict__", {**_DEFAULTS, **fields})
+    _put(task, "__dict__", {**_DEFAULTS, **fields, "status": _status(known.status)})
     _put(task, "__pydantic_fields_set__", set(fields))
     _put(task, "__pydantic_extra__", None)
-    _put(task, "__pydantic_private__", {**_PRIVATE, **_surroundings(spec, stage)})
+    _put(task, "__pydantic_private__", {**_PRIVATE, **_surroundings(known.data_hash, stage)})
     return task
 
 
@@ -38,7 +38,7 @@ def _fields(spec: TaskSpec) -> dict[str, Any]:
         "uuid": spec.uuid,
         "created_at": spec.created_at,
         "updated_at": spec.updated_at,
-        "status": _status(spec.status),
+        "status": spec.status,
         "data_hash": spec.data_hash,
         "data_title": spec.data_title,
         "label_branch_name": spec.label_branch_name,
@@ -57,17 +57,14 @@ def _status(told: str | None) -> AgentTaskStatus:
         return cast("AgentTaskStatus", told)
 
 
-def _surroundings(spec: TaskSpec, stage: AgentStage) -> dict[str, Any]:
+def _surroundings(data_hash: UUID, stage: AgentStage) -> dict[str, Any]:
     """Return what ``AgentStage.get_tasks`` sets on each task that it yields."""
     client = stage._workflow_client
-    issues = TaskIssues(
-        api_client=client.api_client, project_uuid=client.project_hash, data_uuid=spec.data_hash
-    )
+    issues = TaskIssues(api_client=client.api_client, project_uuid=client.project_hash, data_uuid=data_hash)
     return {"_stage_uuid": stage.uuid, "_workflow_client": client, "_task_issues": issues}
 
 
-@dataclass(frozen=True, slots=True)
-class _Move:
+class _Move(NamedTuple):
     """One move along a pathway, as ``_ActionPathway`` of ``encord.workflow.stages.agent`` is written."""
 
     task_uuid: UUID
@@ -82,15 +79,19 @@ class _Move:
         }
 
 
-def move(stage: AgentStage, moves: Mapping[UUID, UUID]) -> None:
+def move(stage: AgentStage, moves: Iterable[tuple[UUID, UUID]]) -> None:
     """Move agent tasks from *stage* along pathways with one request, all or nothing.
 
     Without the SDK's ``Bundle``, which copies each action deeply.
 
     Args:
         stage: Where they are.
-        moves: Agent task UUID -> pathway UUID.
+        moves: UUIDs of agent tasks, each with that of its pathway.
     """
-    written = {pathway_uuid: str(pathway_uuid) for pathway_uuid in set(moves.values())}
-    actions = [_Move(task_uuid, written[pathway_uuid]) for task_uuid, pathway_uuid in moves.items()]
+    actions: list[_Move] = []
+    latest, written = None, ""
+    for task_uuid, pathway_uuid in moves:
+        if pathway_uuid is not latest:  # nearly all go the same way
+            latest, written = pathway_uuid, str(pathway_uuid)
+        actions.append(_Move(task_uuid, written))
     stage._workflow_client._action(stage.uuid, cast("list[WorkflowAction]", actions))

@@ -163,7 +163,7 @@ def test_a_move_whose_answer_was_lost_and_went_elsewhere_is_somebody_elses(bench
     execution = bench.execute(proceed)
     moved = TaskSpec.decode(bench.specs[0])
     elsewhere = next(pathway for pathway in bench.stage.pathways if pathway.name != FORWARD)
-    bench.gateway.proceed(bench.stage, {moved.uuid: elsewhere.uuid})
+    bench.gateway.proceed(bench.stage, [(moved.uuid, elsewhere.uuid)])
     ended = bench.again(proceed, execution)
     assert ended.outcomes[0].outcome is Outcome.GONE
     assert counts(ended) == {Outcome.GONE: 1, Outcome.PROCEEDED: 9}

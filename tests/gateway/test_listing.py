@@ -1,4 +1,4 @@
-"""What waits is read as specs, and is the same that the SDK's own listing tells."""
+"""What waits is read as specs, or as less, and is the same that the SDK's own listing tells."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from encord.workflow.stages.agent import AgentTask, _AgentTasksQueryParams
 from pydantic import TypeAdapter
 
 from celery_agents.gateway import listing
+from celery_agents.messages import TaskSpec
 from tests.execution.conftest import Bench, bench
 
 __all__ = ["bench"]  # the fixture
@@ -22,11 +23,14 @@ def told(task: AgentTask) -> dict[str, Any]:
     return task.model_dump(mode="json")
 
 
-def test_an_agent_task_made_of_a_listed_spec_is_the_sdks(bench: Bench) -> None:
+def test_an_agent_task_made_of_what_is_listed_is_the_sdks(bench: Bench) -> None:
     listed = {task.uuid: task for task in bench.stage.get_tasks()}
     specs = list(bench.gateway.list_specs(bench.stage))
     assert [spec.uuid for spec in specs] == list(listed)
-    for spec in specs:
+    found = bench.gateway.tasks_at(bench.stage, [spec.data_hash for spec in specs])
+    assert found.keys() == listed.keys()
+    known: list[TaskSpec | listing.Listed] = [*specs, *found.values()]
+    for spec in known:
         made = bench.gateway.agent_task(spec, bench.stage)
         assert told(made) == told(listed[spec.uuid])
         assert made.status is listed[spec.uuid].status

@@ -107,7 +107,7 @@ def test_what_a_redelivered_message_has_moved_is_not_gone(site: Site, valkey: Va
     message["properties"]["delivery_info"]["redelivered"] = True  # as kombu.transport.redis writes it
     valkey.client(db=0).lpush(queue, json.dumps(message))
     (pathway,) = (each for each in stage.pathways if each.name == "labelled")
-    site.runner.gateway.proceed(stage, {TaskSpec.decode(specs[0]).uuid: pathway.uuid})
+    site.runner.gateway.proceed(stage, [(TaskSpec.decode(specs[0]).uuid, pathway.uuid)])
     site.start_worker("-c", "1")
     outcomes = result.get(DEADLINE).outcomes
     assert [(each.outcome, each.detail) for each in outcomes] == [
