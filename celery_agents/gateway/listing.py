@@ -1,7 +1,7 @@
-"""What waits at a stage, read as task specs.
+"""What waits at a stage, read as task specs; or as less, where only its being there or its ``AgentTask`` is asked for.
 
 ``AgentStage.get_tasks`` makes an ``AgentTask`` of each, and tries its times in several formats, in Python. That takes
-more than ten times as long as this. Whoever needs an ``AgentTask`` makes one of its spec, see ``Gateway.agent_task``.
+more than ten times as long as this. Whoever needs an ``AgentTask`` makes one of either, see ``Gateway.agent_task``.
 """
 
 from __future__ import annotations
