@@ -1,8 +1,8 @@
 """A session that keeps its connection for the next call, which then goes the short way.
 
-Between a prepared request and the bytes on a socket, and back, requests and urllib3 take a third of the CPU time of a
-call about a hundred agent tasks. So what is usual with Encord is done here: a request is written in one piece, and
-``http.client`` reads the answer. Connecting, and whatever is not usual, stays theirs, see ``_Adapter._is_usual``.
+What requests and urllib3 do between a prepared request and the bytes on a socket, and back, is a good part of what a
+call costs. So what is usual with Encord is done here: a request is written in one piece, and ``http.client`` reads
+the answer. Connecting, and whatever is not usual, stays theirs, see ``_Adapter._is_usual``.
 
 - A connection that the server has closed meanwhile is replaced before anything is sent. It may also close one while a
   request is under way: then a read is repeated at once, on a new connection. A write is not, as it may have been done.
