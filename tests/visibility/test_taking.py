@@ -136,15 +136,12 @@ def test_a_message_that_is_asked_for_is_noted_by_kombu(database: Redis) -> None:
 @pytest.mark.parametrize("prefix", ["", "team-"])
 def test_queues_and_priorities_come_in_the_order_of_kombu(database: Redis, prefix: str) -> None:
     with desk(database, "a", "b", global_keyprefix=prefix) as reading:
-        for queue, priority, payload in [
-            ("b", 9, "last"),
-            ("b", 3, "later"),
-            ("a", 0, "first"),
-            ("b", 0, "second"),
-        ]:
+        for queue, priority, payload in [("b", 9, "last"), ("b", 3, "later"), ("a", 0, "a"), ("b", 0, "b")]:
             reading.send(payload, queue, priority=priority)
         assert database.llen(f"{prefix}a") == 1
-        assert reading.receive_all(4) == ["first", "second", "later", "last"]
+        # Before 5.7 kombu had them in a set.
+        either_first = list(reading.channel._queue_cycle.items)
+        assert reading.receive_all(4) == [*either_first, "later", "last"]
 
 
 def test_nobody_waits_at_one_queue_while_there_are_messages_in_another(database: Redis) -> None:
