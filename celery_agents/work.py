@@ -97,6 +97,8 @@ class Work:
     def let_go(self) -> None:
         """Give up all that its agent needed and wrote, now that it is decided."""
         self.let_inputs_go()
+        if self._staged is not None:
+            self._staged.clear()  # an agent that was given up may have it still, and send it
         self.listed = self.row = self._staged = None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import pytest
+from encord.http.bundle import Bundle
 from encord.objects.ontology_labels_impl import LabelRowV2
 from encord.workflow.stages.agent import AgentTask
 
@@ -92,3 +93,19 @@ def test_what_an_agent_had_in_hand_when_it_raised(large: Bench, options: dict[st
     assert error.traceback is not None
     assert "look_at(Picture())" in error.traceback
     assert "ValueError: nothing on picture" in error.traceback
+
+
+def test_what_an_agent_staged_before_it_failed_is_not_sent_by_who_has_its_bundle_still(large: Bench) -> None:
+    kept: list[Bundle] = []
+
+    def agent(label_row: LabelRowV2, bundle: Bundle) -> str:
+        if not kept:
+            kept.append(bundle)
+            label_row.save(bundle=bundle)
+            raise ValueError("no")
+        kept[0].execute()
+        return FORWARD
+
+    execution = large.execute(agent)
+    assert [each.outcome for each in execution.outcomes] == [Outcome.FAILED, *[Outcome.PROCEEDED] * 349]
+    assert large.sandbox.calls["labels.save"] == 0
